@@ -1,0 +1,1 @@
+"""Networks in plain torch: they know tensors and parameter names, no files and no geography."""
