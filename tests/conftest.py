@@ -29,7 +29,7 @@ def present(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder that holds data/, golden/ and weights/."""
-    return present(data_folder().parent)
+    return present(data_folder()).parent
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def test_the_import_leaves_the_process_as_it_was() -> None:
                 "showwarning": (warnings.showwarning, warnings.formatwarning),
                 "root logger": (root.level, list(root.handlers), list(root.filters), logging.root.manager.disable),
                 "random": random.getstate(),
-                "numpy random": repr(np.random.get_state(legacy=False)["state"]["key"].tolist()),
+                "numpy random": (np.random.get_state()[1].tolist(), np.random.get_state()[2:]),
                 "numpy errors": np.geterr(),
             }
 

@@ -1,0 +1,491 @@
+"""The public functions: thin, and light until they are called."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rs_embed.core.describe import describe
+from rs_embed.core.embedding import Embedding
+from rs_embed.core.errors import ModelError, RSEmbedError, SpecError
+from rs_embed.core.registry import get_spec, list_models
+from rs_embed.core.specs import FetchSpec, InputPrepSpec, OutputSpec, SensorSpec, TemporalSpec
+
+if TYPE_CHECKING:
+    from rs_embed.inference.session import Result, Session
+    from rs_embed.providers.arrays import UserData
+    from rs_embed.providers.base import Provider
+
+__all__ = [
+    "Model",
+    "describe_model",
+    "disable_pretty_warnings",
+    "enable_pretty_warnings",
+    "get_embedding",
+    "get_embedding_from_data",
+    "get_embeddings_batch",
+    "get_embeddings_batch_from_data",
+    "inspect_gee_patch",
+    "inspect_model_input",
+    "inspect_provider_patch",
+    "list_models",
+    "list_models_for_data",
+    "reset_runtime",
+]
+
+DEFAULT_TIME = ("2022-06-01", "2022-09-01")
+_POOLED = OutputSpec.pooled()
+
+
+def describe_model(model: str) -> dict[str, Any]:
+    """Return the static facts of a model: inputs, bands, frames, outputs, options, licence, citation.
+
+    Raises
+    ------
+    ModelError
+        If there is no model of that name; the message lists close matches.
+    """
+    return describe(get_spec(model))
+
+
+class Model:
+    """A model with its options, loaded once and called again and again.
+
+    Parameters
+    ----------
+    name
+        A model id or alias; `list_models` lists them.
+    backend
+        Where imagery comes from: see `get_embedding`.
+    options
+        The model's own options: ``describe_model(name)["model_config"]``.
+
+    Raises
+    ------
+    RSEmbedError
+        If anything of it is unknown or does not fit, when it is made.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        backend: str | Provider = "auto",
+        device: str = "auto",
+        sensor: SensorSpec | None = None,
+        fetch: FetchSpec | None = None,
+        modality: str | None = None,
+        output: OutputSpec = _POOLED,
+        input_prep: InputPrepSpec | str | None = "resize",
+        batch_size: int | None = None,
+        precision: str = "float32",
+        **options: Any,
+    ) -> None:
+        from rs_embed.inference.session import open_session
+        from rs_embed.providers.backends import open_provider
+
+        self.name = get_spec(name).name
+        self.provider = open_provider(backend)
+        self._session: Session = open_session(
+            name,
+            self.provider,
+            sensor=sensor,
+            fetch=fetch,
+            modality=modality,
+            output=output,
+            device=device,
+            input_prep=input_prep,
+            precision=precision,
+            batch_size=batch_size,
+            options=options,
+        )
+        self._session.runtime()
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name} backend={self.provider.name!r}>"
+
+    def describe(self) -> dict[str, Any]:
+        """Return the static facts of the model."""
+        return describe_model(self.name)
+
+    def get_embedding(self, spatial: Any, *, temporal: TemporalSpec | None = None) -> Embedding:
+        """Embed one region."""
+        return self.get_embeddings_batch([spatial], temporal=temporal)[0]
+
+    def get_embeddings_batch(
+        self,
+        spatials: Sequence[Any],
+        *,
+        temporal: TemporalSpec | Sequence[TemporalSpec] | None = None,
+        on_error: str = "raise",
+        show_progress: bool | None = None,
+    ) -> list[Embedding]:
+        """Embed many regions; the result has their length and order."""
+        return _embed(self._session, self.provider, spatials, temporal, on_error, show_progress)
+
+    @staticmethod
+    def list_models(*, include_aliases: bool = False) -> list[str]:
+        """Return the ids of all models."""
+        return list_models(include_aliases=include_aliases)
+
+
+def _temporals(temporal: Any, count: int) -> list[TemporalSpec | None]:
+    """Return one span a region."""
+    if temporal is None:
+        start, end = DEFAULT_TIME
+        warnings.warn(
+            f"temporal=None: using the package's default window {start}..{end}; pass TemporalSpec to choose",
+            UserWarning,
+            stacklevel=4,
+        )
+        return [TemporalSpec.range(start, end)] * count
+    if isinstance(temporal, TemporalSpec):
+        return [temporal] * count
+    if isinstance(temporal, Sequence) and not isinstance(temporal, str):
+        spans = list(temporal)
+        if len(spans) != count or not all(isinstance(t, TemporalSpec) for t in spans):
+            raise SpecError(f"temporal must be one TemporalSpec or {count} of them, one a region; got {len(spans)}")
+        return spans
+    raise SpecError(f"temporal={temporal!r} must be a TemporalSpec, such as TemporalSpec.year(2022)")
+
+
+def _progress(show: bool | None) -> Any:
+    """Return a wrapper that draws a progress bar on standard error where somebody watches."""
+
+    def draw(results: Iterator[Result], total: int) -> Iterator[Result]:
+        if show is False or (show is None and (total < 2 or not sys.stderr.isatty())):
+            yield from results
+            return
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(results, total=total, description="embedding", console=Console(stderr=True))
+
+    return draw
+
+
+def _check_on_error(on_error: str) -> None:
+    if on_error not in ("raise", "return"):
+        raise SpecError(f"on_error={on_error!r} is not known; accepted: 'raise', 'return'")
+
+
+def _embed(
+    session: Session,
+    provider: Provider,
+    spatials: Sequence[Any],
+    temporal: Any,
+    on_error: str,
+    show_progress: bool | None,
+) -> list[Embedding]:
+    _check_on_error(on_error)
+    if isinstance(spatials, str | Mapping) or not isinstance(spatials, Sequence):
+        raise ModelError(f"spatials must be a non-empty list of regions, got {type(spatials).__name__}")
+    if not spatials:
+        raise ModelError("spatials must be a non-empty list of regions")
+    jobs = list(session.jobs(spatials, _temporals(temporal, len(spatials)), provider))
+    return session.collect(jobs, on_error=on_error, progress=_progress(show_progress))
+
+
+def _open(model: str, backend: Any, call: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[Session, Provider]:
+    """Open provider and session; a backend that needs a login prints the same call without one."""
+    from rs_embed.inference.session import open_session
+    from rs_embed.providers.backends import open_provider
+
+    get_spec(model)
+    for name, wanted in (("spatial", None), ("spatials", list)):
+        if name in call and wanted is not None and not isinstance(call[name], Sequence):
+            raise ModelError(f"{name} must be a non-empty list of regions, got {type(call[name]).__name__}")
+    provider = open_provider(backend, call=_call_text(model, call))
+    return open_session(model, provider, **arguments), provider
+
+
+def _call_text(model: str, call: Mapping[str, Any]) -> str:
+    """Return the user's call with ``backend="auto"``, for the message of a missing login."""
+    name = "get_embeddings_batch" if "spatials" in call else "get_embedding"
+    inner = ", ".join(f"{k}={v!r}" for k, v in call.items() if v is not None)
+    return f'{name}({model!r}, {inner}, backend="auto")'
+
+
+def get_embedding(
+    model: str,
+    *,
+    spatial: Any,
+    temporal: TemporalSpec | None = None,
+    sensor: SensorSpec | None = None,
+    fetch: FetchSpec | None = None,
+    modality: str | None = None,
+    output: OutputSpec = _POOLED,
+    backend: str | Provider = "gee",
+    device: str = "auto",
+    input_prep: InputPrepSpec | str | None = "resize",
+    precision: str = "float32",
+    **model_options: Any,
+) -> Embedding:
+    """Return the embedding of one place at one time.
+
+    Parameters
+    ----------
+    model
+        A model id or alias; `list_models` lists them.
+    spatial
+        `BBox`, `PointBuffer`, `Polygon`, a shapely geometry or GeoJSON.
+    temporal
+        The span of time; ``None`` takes 2022-06-01 to 2022-09-01, with a warning.
+    sensor, fetch
+        What to feed the model instead of its default input, or a light override of it; not both.
+    modality
+        Which input of a model with several.
+    output
+        ``OutputSpec.pooled()`` for a vector ``(D,)``, ``OutputSpec.grid()`` for ``(D, H, W)`` with coordinates.
+    backend
+        ``"gee"``, ``"auto"``, ``"synthetic"``, the path of a STAC catalogue or of a folder of rasters, or a `Provider`.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or any torch device.
+    input_prep
+        ``"resize"`` (one window), ``"tile"`` (windows at the native resolution), ``"auto"``, or `InputPrepSpec`.
+    precision
+        ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    **model_options
+        The model's own: ``describe_model(model)["model_config"]``; an unknown one is an error.
+
+    Raises
+    ------
+    SpecError
+        A place, time, sensor or output that cannot be meant.
+    ModelError
+        An unknown model or option, weights that do not fit, or an input that the model cannot take.
+    ProviderError
+        Imagery that cannot be reached; `NoImageryError` where there is none.
+    """
+    call = {"spatial": spatial, "temporal": temporal, "sensor": sensor, "fetch": fetch, "modality": modality}
+    arguments = _arguments(sensor, fetch, modality, output, device, input_prep, precision, None, model_options)
+    session, provider = _open(model, backend, call, arguments)
+    return _embed(session, provider, [spatial], temporal, "raise", False)[0]
+
+
+def _arguments(
+    sensor: SensorSpec | None,
+    fetch: FetchSpec | None,
+    modality: str | None,
+    output: OutputSpec,
+    device: str,
+    input_prep: InputPrepSpec | str | None,
+    precision: str,
+    batch_size: int | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "sensor": sensor,
+        "fetch": fetch,
+        "modality": modality,
+        "output": output,
+        "device": device,
+        "input_prep": input_prep,
+        "precision": precision,
+        "batch_size": batch_size,
+        "options": options,
+    }
+
+
+def get_embeddings_batch(
+    model: str,
+    *,
+    spatials: Sequence[Any],
+    temporal: TemporalSpec | Sequence[TemporalSpec] | None = None,
+    sensor: SensorSpec | None = None,
+    fetch: FetchSpec | None = None,
+    modality: str | None = None,
+    output: OutputSpec = _POOLED,
+    backend: str | Provider = "gee",
+    device: str = "auto",
+    input_prep: InputPrepSpec | str | None = "resize",
+    on_error: str = "raise",
+    batch_size: int | None = None,
+    show_progress: bool | None = None,
+    precision: str = "float32",
+    **model_options: Any,
+) -> list[Embedding]:
+    """Return the embeddings of many places, in their order; all else is as in `get_embedding`.
+
+    Parameters
+    ----------
+    spatials
+        A non-empty sequence of regions.
+    temporal
+        One span for all, or one a region.
+    on_error
+        ``"raise"`` finishes the other regions and then raises `BatchError`; ``"return"`` gives a NaN embedding with
+        ``.ok = False`` and ``meta["error"]`` for a region that failed.
+    batch_size
+        Windows of one forward pass; ``None`` chooses by device.
+    show_progress
+        ``None`` draws a progress bar where standard error is a terminal.
+
+    Raises
+    ------
+    BatchError
+        Some regions failed; it holds the results of the others.
+    """
+    call = {"spatials": spatials, "temporal": temporal, "sensor": sensor, "fetch": fetch, "modality": modality}
+    arguments = _arguments(sensor, fetch, modality, output, device, input_prep, precision, batch_size, model_options)
+    session, provider = _open(model, backend, call, arguments)
+    return _embed(session, provider, spatials, temporal, on_error, show_progress)
+
+
+def get_embedding_from_data(
+    model: str,
+    data: UserData,
+    *,
+    modality: str | None = None,
+    output: OutputSpec = _POOLED,
+    device: str = "auto",
+    input_prep: InputPrepSpec | str | None = "resize",
+    precision: str = "float32",
+    **model_options: Any,
+) -> Embedding:
+    """Return the embedding of pixels of your own; see `get_embeddings_batch_from_data`."""
+    return get_embeddings_batch_from_data(
+        model,
+        [data],
+        modality=modality,
+        output=output,
+        device=device,
+        input_prep=input_prep,
+        precision=precision,
+        **model_options,
+    )[0]
+
+
+def get_embeddings_batch_from_data(
+    model: str,
+    datas: Sequence[UserData],
+    *,
+    modality: str | None = None,
+    output: OutputSpec = _POOLED,
+    device: str = "auto",
+    input_prep: InputPrepSpec | str | None = "resize",
+    batch_size: int | None = None,
+    on_error: str = "raise",
+    show_progress: bool | None = None,
+    precision: str = "float32",
+    **model_options: Any,
+) -> list[Embedding]:
+    """Return the embeddings of arrays in memory, in their order.
+
+    An array that covers the plan's window gives the vector of its region to the last bit; a smaller one is padded with
+    invalid pixels. Without a georeference there is no place, and one pixel of the array is one pixel of the model.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot take the collection or the bands of the data.
+    """
+    from rs_embed.inference.from_data import embed_data
+
+    _check_on_error(on_error)
+    if not isinstance(datas, Sequence) or isinstance(datas, str) or not datas:
+        raise ModelError("datas must be a non-empty list of UserData")
+    arguments = _arguments(None, None, modality, output, device, input_prep, precision, batch_size, model_options)
+    return embed_data(model, datas, arguments, on_error=on_error, progress=_progress(show_progress))
+
+
+def list_models_for_data(data: UserData) -> list[dict[str, Any]]:
+    """Return, for each model, whether it can take the data and why not otherwise.
+
+    Returns
+    -------
+    list of dict
+        ``{"model", "compatible", "bands_used", "reason"}``, sorted by model.
+    """
+    from rs_embed.inference.from_data import compatible
+
+    found = []
+    for name in list_models():
+        try:
+            bands: list[str] | None = compatible(name, data)
+            reason = None
+        except RSEmbedError as error:
+            bands, reason = None, str(error)
+        found.append({"model": name, "compatible": reason is None, "bands_used": bands, "reason": reason})
+    return found
+
+
+def inspect_provider_patch(
+    *,
+    spatial: Any,
+    temporal: TemporalSpec | None = None,
+    sensor: SensorSpec,
+    backend: str | Provider = "gee",
+    name: str = "gee_patch",
+    value_range: tuple[float, float] | None = None,
+    return_array: bool = False,
+) -> dict[str, Any]:
+    """Return a quality report of imagery, without a model.
+
+    Returns
+    -------
+    dict
+        ``ok``, ``report`` (shape, finite share, statistics and histogram by band, issues), ``sensor``, ``temporal``,
+        ``backend``, ``artifacts``, and ``array_chw`` (invalid pixels as ``sensor.fill_value``) where asked for.
+    """
+    from rs_embed.inference.inspect import inspect_patch
+    from rs_embed.providers.backends import open_provider
+
+    provider = open_provider(backend)
+    span = _temporals(temporal, 1)[0]
+    return inspect_patch(provider, spatial, span, sensor, name=name, value_range=value_range, return_array=return_array)
+
+
+def inspect_gee_patch(**arguments: Any) -> dict[str, Any]:
+    """Return `inspect_provider_patch` of the same arguments (the older name)."""
+    return inspect_provider_patch(**arguments)
+
+
+def inspect_model_input(
+    model: str,
+    *,
+    spatial: Any,
+    temporal: TemporalSpec | None = None,
+    sensor: SensorSpec | None = None,
+    fetch: FetchSpec | None = None,
+    modality: str | None = None,
+    backend: str | Provider = "gee",
+    value_range: tuple[float, float] | None = None,
+    return_arrays: bool = False,
+    **model_options: Any,
+) -> dict[str, Any]:
+    """Return a quality report of each frame that a model would get, without running it.
+
+    Returns
+    -------
+    dict
+        ``ok``, ``model``, ``backend``, ``n_frames``, ``n_empty``, ``frames`` (``index``, ``start``, ``end``,
+        ``empty``, ``report``, ``array_chw`` where asked for), ``fetch_meta``, ``sensor``, ``temporal``, ``artifacts``.
+    """
+    from rs_embed.inference.inspect import inspect_input
+    from rs_embed.inference.session import open_session
+    from rs_embed.providers.backends import open_provider
+
+    provider = open_provider(backend)
+    session = open_session(model, provider, sensor=sensor, fetch=fetch, modality=modality, options=model_options)
+    span = _temporals(temporal, 1)[0]
+    return inspect_input(session, provider, spatial, span, value_range=value_range, return_arrays=return_arrays)
+
+
+def reset_runtime() -> dict[str, int]:
+    """Free all loaded models; return how many there were."""
+    from rs_embed.inference.runtime import reset
+
+    return reset()
+
+
+def enable_pretty_warnings() -> None:
+    """Do nothing: warnings are never patched here (kept for code written elsewhere)."""
+    warnings.warn("enable_pretty_warnings does nothing and will go", DeprecationWarning, stacklevel=2)
+
+
+def disable_pretty_warnings() -> None:
+    """Do nothing: warnings are never patched here (kept for code written elsewhere)."""
+    warnings.warn("disable_pretty_warnings does nothing and will go", DeprecationWarning, stacklevel=2)

@@ -1,0 +1,254 @@
+"""A model is data plus a function from `Batch` to `Features`: these are the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rs_embed.core.encoding import Encoder
+
+__all__ = [
+    "Build",
+    "Certificate",
+    "Checkpoint",
+    "Frames",
+    "GoldenCase",
+    "InputSpec",
+    "ModelSpec",
+    "Option",
+    "Source",
+    "Step",
+    "Variant",
+    "Window",
+]
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Step(Protocol):
+    """One step of a model's own preprocessing, on frames of one window."""
+
+    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map ``(T, C, H, W)`` to ``(T, C, H', W')``."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return the step as JSON types, for ``meta['normalization']``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the net gets at once, in pixels of its input."""
+
+    size: int | None
+    """The only side that the net takes; ``None``: any side that fits the other fields."""
+    patch: int = 1
+    """Side of a cell of the grid, pixels."""
+    min: int = 1
+    """Smallest side."""
+    max: int | None = None
+    """Largest side of a net that takes any size."""
+    multiple: int = 1
+    """Sides are multiples of this (at least of `patch`)."""
+    square: bool = False
+    """Whether both sides must be equal."""
+    halo: int = 0
+    """Pixels on each side that a cell sees beyond its own, for pixel models."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How a model turns a span of time into frames."""
+
+    kind: Literal["composite", "acquisitions", "static"] = "composite"
+    """A composite for each interval, a frame for each acquisition, or data without a date."""
+    step: Literal["month", "whole"] | int = "whole"
+    """Length of an interval: calendar months, the whole span, or a number of equal parts."""
+    min: int = 1
+    """Fewest frames that the net takes."""
+    max: int = 1
+    """Most frames that the net takes."""
+    missing: Literal["mask", "drop", "repeat", "error"] = "error"
+    """What a frame without imagery becomes."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sensor that an input takes, with the steps from its harmonised pixels to the net."""
+
+    sensor: str
+    """Id in `rs_embed.core.sensors`."""
+    steps: tuple[Step, ...] = ()
+    trained_on: bool = True
+    """Whether the authors trained on this sensor; if not, ``meta`` says so."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a model."""
+
+    sources: tuple[Source, ...]
+    """By preference."""
+    bands: tuple[str, ...]
+    """Canonical names in the net's order."""
+    gsd: float = 10.0
+    """Ground sample distance at which the input is asked for, metres."""
+    gsd_range: tuple[float, float] = (10.0, 10.0)
+    """Ground sample distances of the training data, metres."""
+    frames: Frames = Frames()
+    fill: Literal["zero"] | tuple[float, ...] = "zero"
+    """What invalid pixels become, in sensor units, one number a band (the statistics' mean as a rule)."""
+    missing_band: Literal["error", "mask"] = "error"
+    """What the net does with a band that the imagery lacks."""
+    cloudy_pct: float = 30.0
+    """Default of the scene filter, percent."""
+    any_bands: bool = False
+    """Whether ``sensor=`` may name other bands and sensors than the spec's."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A weights file: where it lies and how to know that it is the right one."""
+
+    file: str
+    repository: str | None = None
+    """Hugging Face repository."""
+    revision: str | None = None
+    """Pinned commit; ``None``: the first download's hash is written down and required from then on."""
+    url: str | None = None
+    """Plain URL, where there is no repository."""
+    sha256: str | None = None
+    size: int | None = None
+    """Bytes."""
+    convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    """From the file's state dict to the net's names."""
+    may_miss: tuple[str, ...] = ()
+    """Patterns of names that may be absent (rebuilt by the net itself)."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether revision or hash say which file it is."""
+        return self.revision is not None or self.sha256 is not None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One published size of a model."""
+
+    window: Window
+    dims: Mapping[str, int]
+    """``{"pooled": D, "grid": D}``."""
+    config: Mapping[str, Any] = _EMPTY
+    """The net's constructor arguments."""
+    checkpoint: Checkpoint | None = None
+    parameters: int | None = None
+    """Number of weights of the encoder."""
+    frames: Frames | None = None
+    """Instead of the input's own."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A model's own keyword argument."""
+
+    default: Any
+    description: str
+    type: Literal["str", "int", "float", "bool"] = "str"
+    choices: tuple[Any, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    optional: bool = False
+    """Whether ``None`` is a value."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a model's builder gets."""
+
+    variant: Variant
+    options: Mapping[str, Any]
+    bands: Mapping[str, tuple[str, ...]]
+    """Bands of each input that is used."""
+    sensors: Mapping[str, str]
+    """Sensor of each input that is used."""
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """A case of a golden file with its arrays rebuilt: see ``rs-embed verify``."""
+
+    config: Mapping[str, Any]
+    inputs: Mapping[str, NDArray[Any]]
+    outputs: Mapping[str, tuple[int, ...]]
+    """Wanted outputs and their shapes."""
+    state: Mapping[str, NDArray[Any]] | str | None
+    """Weights under their published names, a checkpoint's path, or ``None`` for pure arithmetic."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How the authors' constructor and forward arguments map to ours."""
+
+    run: Callable[[GoldenCase], dict[str, NDArray[Any]]]
+    """Build the net of ``config``, load ``state`` strictly, run, and return every wanted output."""
+    normalize: Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], dict[str, NDArray[Any]]] | None = None
+    """From the inputs and parameters of ``normalization`` to its outputs."""
+    shapes: Callable[[Mapping[str, Any]], dict[str, tuple[int, ...]]] | None = None
+    """``{published name: shape}`` of the net of a published ``config``, built on the meta device."""
+
+
+def _identity(variant: Variant, options: Mapping[str, Any]) -> Variant:
+    return variant
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model of the catalogue."""
+
+    name: str
+    title: str
+    inputs: Mapping[str, InputSpec]
+    variants: Mapping[str, Variant]
+    """The first one is the default."""
+    encoder: Callable[[Build], Encoder]
+    """Builds the encoder without weights; imports its net inside."""
+    pooled: Literal["cells", "window"]
+    """Whether the frozen feature of a region is a mean of cells, or the net's vector of a window."""
+    pooled_says: str
+    """What the frozen feature is, in words, by the authors' definition."""
+    citation: str
+    """BibTeX."""
+    licence: Mapping[str, str]
+    """``{"code", "weights"}``."""
+    source: str
+    """Repository or paper."""
+    aliases: tuple[str, ...] = ()
+    modalities: Mapping[str, tuple[str, ...]] = _EMPTY
+    """``{name: inputs}``; the first is the default; empty: all inputs."""
+    options: Mapping[str, Option] = _EMPTY
+    locality: Literal["pixel", "window", "place"] = "window"
+    statistics: tuple[str, ...] = ("mean",)
+    """Moments of the region's cells that make the frozen feature, in order."""
+    adapt: Callable[[Variant, Mapping[str, Any]], Variant] = field(default=_identity)
+    """A variant as the options change it."""
+    certificate: Callable[[], Certificate] | None = None
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        for name, members in self.modalities.items():
+            unknown = set(members) - set(self.inputs)
+            if unknown:
+                raise ValueError(f"model {self.name}: modality {name} names unknown inputs {sorted(unknown)}")
+        if not self.variants:
+            raise ValueError(f"model {self.name} has no variant")
+
+    @property
+    def default_variant(self) -> str:
+        """Name of the first variant."""
+        return next(iter(self.variants))

@@ -1,0 +1,61 @@
+"""Embedding arrays in memory: each brings its own provider and its own region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rs_embed.core.embedding import Embedding
+from rs_embed.core.errors import ModelError
+from rs_embed.core.registry import get_spec
+from rs_embed.inference.engine import Job
+from rs_embed.inference.plan import Plan
+from rs_embed.inference.session import Progress, Session, data_provider, open_session
+from rs_embed.providers.arrays import ArrayProvider, UserData
+
+__all__ = ["compatible", "embed_data"]
+
+
+def _session(model: str, data: UserData, provider: ArrayProvider, arguments: Mapping[str, Any]) -> Session:
+    """Open a session for one array; its collection says which modality is meant, its bands must be enough."""
+    spec = get_spec(model)
+    if spec.modalities and arguments.get("modality") is None:
+        for name, inputs in spec.modalities.items():
+            if all(data.sensor.id in {s.sensor for s in spec.inputs[i].sources} for i in inputs):
+                arguments = {**arguments, "modality": name}
+                break
+    session = open_session(model, provider, **arguments)
+    for item in session.setup.inputs.values():
+        lacking = [b for b in item.bands if b not in data.canonical_bands]
+        if lacking and (item.spec.missing_band == "error" or len(lacking) == len(item.bands)):
+            raise ModelError(
+                f"{spec.name} needs the bands {', '.join(item.bands)} of {item.sensor.id}; "
+                f"the data have no {', '.join(lacking)}"
+            )
+    return session
+
+
+def embed_data(
+    model: str, datas: Sequence[UserData], arguments: Mapping[str, Any], *, on_error: str, progress: Progress
+) -> list[Embedding]:
+    """Return the embeddings of the arrays, in order; arrays of one signature share forward passes."""
+    jobs, session = [], None
+    for index, data in enumerate(datas):
+        provider = data_provider(data)
+        own = _session(model, data, provider, arguments)
+        session = session or own
+
+        def planned(own: Session = own, data: UserData = data) -> Plan:
+            return own.plan_data(data)
+
+        jobs.append(Job(index, planned, provider))
+    assert session is not None
+    return session.collect(jobs, on_error=on_error, progress=progress)
+
+
+def compatible(model: str, data: UserData) -> list[str]:
+    """Return the bands that a model would use of the data, or raise what says why it cannot."""
+    provider = data_provider(data)
+    session = _session(model, data, provider, {})
+    session.plan_data(data)
+    return [b for item in session.setup.inputs.values() for b in item.bands if b in data.canonical_bands]

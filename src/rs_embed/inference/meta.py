@@ -1,0 +1,305 @@
+"""What is written down with an embedding, so that what a run did is readable from it alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rs_embed import __version__
+from rs_embed.core.embedding import Embedding, grid_array
+from rs_embed.core.imagery import ImageStack, geobox_dict
+from rs_embed.inference.plan import Plan
+from rs_embed.inference.prepare import WindowStats
+from rs_embed.inference.runtime import Runtime
+from rs_embed.providers.base import Provider
+
+__all__ = ["RegionRecord", "assemble", "base_meta", "failed"]
+
+SCHEMA = "rs-embed/1"
+_LIBRARY = (
+    "@software{rs_embed, title = {rs-embed: one call from a place and a time to an embedding}, "
+    f"version = {{{__version__}}}, year = {{2026}}}}"
+)
+
+
+@dataclass
+class RegionRecord:
+    """What was found while a region's windows were read."""
+
+    scenes: dict[str, dict[str, dict[str, Any]]]
+    frames: int
+    valid: int = 0
+    total: int = 0
+    clear: int = 0
+    observed: int = 0
+    missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    found: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    times: dict[str, list[str | None]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @classmethod
+    def start(cls, plan: Plan) -> RegionRecord:
+        """Return an empty record."""
+        return cls({name: {} for name in plan.setup.inputs}, sum(max(1, len(i)) for i in plan.intervals))
+
+    def add_stack(self, name: str, stack: ImageStack) -> None:
+        """Note scenes and observations of one loaded block."""
+        seen = stack.valid.any((1, 2))
+        with self.lock:
+            for frame in stack.scenes:
+                for scene in frame:
+                    self.scenes[name][str(scene["id"])] = dict(scene)
+            self.clear += stack.observations[0]
+            self.observed += stack.observations[1]
+            if stack.missing_bands:
+                self.missing[name] = stack.missing_bands
+            self.found[name] = self.found[name] | seen if name in self.found else seen
+            self.times[name] = [None if np.isnat(t) else str(t) for t in stack.times]
+
+    def add_stats(self, stats: WindowStats) -> None:
+        """Count the usable pixels of one window."""
+        self.valid += stats.valid
+        self.total += stats.total
+
+    @property
+    def valid_fraction(self) -> float:
+        """Share of the region's pixels and frames that were usable."""
+        return self.valid / self.total if self.total else 0.0
+
+    @property
+    def clear_fraction(self) -> float:
+        """Share of all pixel observations that were clear."""
+        return self.clear / self.observed if self.observed else self.valid_fraction
+
+    def nothing(self, plan: Plan, provider: Provider) -> str:
+        """Return the message for a region without one usable pixel."""
+        spans = sorted({f"{s.date()}/{e.date()}" for intervals in plan.intervals for s, e in intervals})
+        names = ", ".join(item.wanted.collection for item in plan.setup.inputs.values())
+        count = sum(len(s) for s in self.scenes.values())
+        when = f"{spans[0].split('/')[0]}/{spans[-1].split('/')[1]}" if spans else "without a date"
+        return (
+            f"no usable pixel of {names} in the region at {plan.region.lonlat or 'an unknown place'}, {when}: "
+            f"{count} scenes from {provider.name!r} contributed, clear fraction {self.clear_fraction:.3f}; "
+            "choose a longer or another time, or allow cloudier scenes (FetchSpec(cloudy_pct=...))"
+        )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Versions of what takes part in the numbers."""
+    found = {"rs-embed": __version__, "python": platform.python_version()}
+    for name in ("numpy", "rasterio", "odc-geo", "torch"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as JSON types: no tuples, numpy scalars or NaN."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    return str(value)
+
+
+def _input_meta(plan: Plan) -> dict[str, Any]:
+    """Sensors, normalisation and training facts by input."""
+    found: dict[str, Any] = {}
+    for name, item in plan.setup.inputs.items():
+        found[name] = {
+            "sensor": item.sensor.id,
+            "bands": list(item.bands),
+            "units": item.sensor.units,
+            "trained_on": item.source.trained_on,
+            "fill": item.spec.fill,
+            "steps": [step.describe() for step in item.source.steps],
+        }
+    return found
+
+
+def _temporal(plan: Plan) -> dict[str, Any] | None:
+    if plan.temporal is None:
+        return None
+    start, end = plan.temporal.interval
+    found: dict[str, Any] = {"mode": plan.temporal.mode, "start": start.date().isoformat()}
+    found["end"] = end.date().isoformat()
+    if plan.temporal.mode == "year":
+        found["year"] = plan.temporal.year
+    return found
+
+
+def _space(plan: Plan, checkpoint: Mapping[str, Any] | None) -> str:
+    """Name of the vector space: vectors compare only where it is equal."""
+    spec, setup = plan.setup.spec, plan.setup
+    weights = (checkpoint or {}).get("sha256") or (checkpoint or {}).get("revision") or "no-weights"
+    options = hashlib.sha256(json.dumps(plain(setup.options), sort_keys=True).encode()).hexdigest()[:8]
+    pooling = "grid" if plan.output.mode == "grid" else plan.output.pooling
+    inputs = "+".join(f"{i.sensor.id}[{','.join(i.bands)}]" for i in setup.inputs.values())
+    return f"{spec.name}/{setup.variant_name}/{str(weights)[:12]}/{inputs}/{options}/{pooling}"
+
+
+def _prep_meta(plan: Plan) -> dict[str, Any]:
+    first = plan.blocks[0].windows[0].rect
+    return {
+        "prep_version": 1,
+        "requested_mode": plan.prep.mode,
+        "resolved_mode": plan.mode,
+        "tile_size": plan.side[0] if plan.mode == "tile" else None,
+        "tile_count": plan.windows if plan.mode == "tile" else 1,
+        "window_px": [first.height // plan.step, first.width // plan.step],
+        "read_step": plan.step,
+        "max_tiles": plan.prep.max_tiles,
+        "max_tiles_hard": plan.prep.max_tiles_hard,
+        "roi_cropped": True,
+        "stitch_policy": "midpoint_cut",
+    }
+
+
+def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | None, device: str) -> dict[str, Any]:
+    """Return what is known before a pixel is read."""
+    setup, spec = plan.setup, plan.setup.spec
+    first = next(iter(setup.inputs.values()))
+    exact = plan.output.mode == "grid" or spec.pooled == "cells" or plan.output.pooling != "mean"
+    geobox = plan.grid_geobox if plan.output.mode == "grid" else plan.lattice.geobox(plan.footprint, plan.step)
+    year = plan.temporal.interval[0].year if plan.temporal else "unknown year"
+    found = {
+        "schema": SCHEMA,
+        "model": spec.name,
+        "variant": setup.variant_name,
+        "type": "on_the_fly",
+        "backend": provider.name,
+        "source": provider.source,
+        "sensor": asdict(first.wanted),
+        "inputs": _input_meta(plan),
+        "modality": setup.modality,
+        "temporal": _temporal(plan),
+        "image_size": plan.side[0],
+        "pooling": plan.output.pooling if plan.output.mode == "pooled" else None,
+        "output": plan.output.mode,
+        "grid_orientation": plan.output.grid_orientation,
+        "grid_hw": [plan.cell_rect.height, plan.cell_rect.width],
+        "cls_removed": spec.pooled == "window",
+        "input_prep": _prep_meta(plan),
+        "options": dict(setup.options),
+        "space": _space(plan, checkpoint),
+        "request": {name: request.key() for name, request in plan.requests.items()},
+        "crs": (geobox_dict(geobox) or {})["crs"],
+        "geobox": geobox_dict(geobox),
+        "center": None if plan.region.lonlat is None else list(plan.region.lonlat),
+        "effective_gsd": plan.effective_gsd,
+        "cell_px": plan.cell,
+        "region_exact": exact,
+        "checkpoint": checkpoint,
+        "normalization": {name: i["steps"] for name, i in _input_meta(plan).items()},
+        "license": dict(spec.licence),
+        "citation": [spec.citation, _LIBRARY],
+        "attribution": [i.sensor.attribution.format(year=year) for i in setup.inputs.values() if i.sensor.attribution],
+        "device": device,
+        "dtype": "float32",
+        "versions": _versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "input_check": None,
+        "export": None,
+    }
+    return found
+
+
+def _warnings(plan: Plan, record: RegionRecord) -> list[str]:
+    """Return what a careful reader should know of this embedding."""
+    notes = []
+    if record.valid_fraction < 0.5:
+        notes.append(f"less than half of the pixels were usable (valid fraction {record.valid_fraction:.2f})")
+    low, high = next(iter(plan.setup.inputs.values())).spec.gsd_range
+    if not low / 2 <= plan.effective_gsd <= high * 2:
+        notes.append(
+            f"the effective ground sample distance of {plan.effective_gsd:.3g} m is outside twice the training range "
+            f"({low:g} to {high:g} m)"
+        )
+    if not plan.region.rectangular and plan.setup.spec.pooled == "window" and plan.output.pooling == "mean":
+        if plan.output.mode == "pooled":
+            notes.append("the polygon was pooled over its window: this model's vector cannot be cropped to a region")
+    for item in plan.setup.inputs.values():
+        if not item.source.trained_on:
+            trained = [s.sensor for s in item.spec.sources if s.trained_on]
+            notes.append(f"fed with {item.sensor.id}, trained on {', '.join(trained) or 'other imagery'}")
+    if record.missing:
+        notes.append(f"bands that the imagery lacks: {json.dumps(plain(record.missing))}")
+    return notes
+
+
+_LOUD = ("less than half", "the effective ground", "the polygon was")
+
+
+def loud(notes: list[str]) -> list[str]:
+    """Return those of an embedding's notes that are also warned of."""
+    return [note for note in notes if note.startswith(_LOUD)]
+
+
+def warn_once(results: Mapping[str, list[str]]) -> None:
+    """Warn once for each kind of note, naming the regions: ``{note: ids}``."""
+    for note, ids in results.items():
+        warnings.warn(f"{note} [regions: {', '.join(ids)}]", UserWarning, stacklevel=4)
+
+
+def assemble(
+    plan: Plan,
+    data: NDArray[np.float32],
+    record: RegionRecord,
+    runtime: Runtime,
+    provider: Provider,
+    id: str | int | None,
+) -> Embedding:
+    """Return the embedding with its metadata."""
+    meta = base_meta(plan, provider, runtime.checkpoint, runtime.device)
+    found = sum(int(f.sum()) for f in record.found.values())
+    meta |= {
+        "id": id,
+        "dtype": "float32",
+        "precision": runtime.precision,
+        "scenes": {name: sorted(s.values(), key=lambda x: str(x["id"])) for name, s in record.scenes.items()},
+        "frames": {"requested": record.frames, "found": found, "times": record.times},
+        "clear_fraction": round(record.clear_fraction, 6),
+        "valid_fraction": round(record.valid_fraction, 6),
+        "missing_bands": record.missing,
+        "warnings": _warnings(plan, record),
+    }
+    meta = plain(meta)
+    if plan.output.mode == "pooled":
+        meta["pooled_shape"] = list(data.shape)
+        return Embedding(data, meta)
+    meta["grid_shape"] = list(data.shape)
+    return Embedding(grid_array(data, plan.grid_geobox, meta), meta)
+
+
+def failed(plan: Plan | None, dims: Mapping[str, int], meta: dict[str, Any], error: Exception) -> Embedding:
+    """Return a NaN embedding of the planned shape that says why it failed."""
+    meta = plain(meta | {"error": f"{type(error).__name__}: {error}"})
+    if plan is None or plan.output.mode == "pooled":
+        factor = {"stats": 4}.get(plan.output.pooling, 1) if plan is not None else 1
+        size = dims["pooled"] if plan is None or plan.output.pooling == "mean" else dims["grid"] * factor
+        return Embedding(np.full(size, np.nan, np.float32), meta)
+    rect = plan.cell_rect
+    grid = np.full((dims["grid"], rect.height, rect.width), np.nan, np.float32)
+    return Embedding(grid_array(grid, plan.grid_geobox, meta), meta)

@@ -1,0 +1,158 @@
+"""Loaded encoders, kept between calls."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rs_embed.core.encoding import Batch, Encoder, Features, InputBatch
+from rs_embed.core.errors import MissingExtraError, ModelError
+from rs_embed.inference.setup import Setup
+
+__all__ = ["Runtime", "load_runtime", "reset"]
+
+KEPT = 2
+"""Loaded models that stay in memory."""
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+_cache: OrderedDict[tuple[Any, ...], Runtime] = OrderedDict()
+_lock = threading.Lock()
+
+
+@dataclass
+class Runtime:
+    """An encoder on its device."""
+
+    encoder: Encoder
+    device: str
+    precision: str
+    checkpoint: Mapping[str, Any] | None
+    """Where the weights came from, for ``meta``."""
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def encode(self, batch: Batch) -> Features:
+        """Run the encoder on a batch of numpy arrays and return numpy arrays."""
+        if self.encoder.net is None:
+            return self.encoder(batch)
+        import torch
+
+        with self.lock, torch.inference_mode():
+            inputs = {name: self._to_device(item) for name, item in batch.inputs.items()}
+            moved = Batch(inputs, batch.coverage, batch.lonlat)
+            if self.precision == "float32":
+                found = self.encoder(moved)
+            else:
+                with torch.autocast(self.device.split(":")[0], dtype=getattr(torch, self.precision)):
+                    found = self.encoder(moved)
+            return Features(*(None if x is None else x.float().cpu().numpy() for x in vars(found).values()))
+
+    def _to_device(self, item: InputBatch) -> InputBatch:
+        import torch
+
+        arrays = {}
+        for name in ("pixels", "valid"):
+            tensor = torch.from_numpy(np.ascontiguousarray(getattr(item, name)))
+            if self.device.startswith("cuda"):
+                tensor = tensor.pin_memory().to(self.device, non_blocking=True)
+            elif self.device != "cpu":
+                tensor = tensor.to(self.device)
+            arrays[name] = tensor
+        return InputBatch(**(vars(item) | arrays))
+
+
+def pick_device(device: str, *, torch_needed: bool) -> str:
+    """Return the device's name: ``auto`` is CUDA where there is one.
+
+    Raises
+    ------
+    ModelError
+        If torch does not know the device, or it is not there.
+    """
+    if not isinstance(device, str):
+        raise ModelError(f"device={device!r} must be a name such as 'auto', 'cpu' or 'cuda'")
+    name = device.strip().lower()
+    if not torch_needed:
+        if name.split(":")[0] not in ("auto", "cpu", "cuda", "mps", "xpu"):
+            raise ModelError(f"device={device!r} is not known; accepted: 'auto', 'cpu', 'cuda' or a torch device")
+        return "cpu"
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(
+            f"device={device!r} is not known; accepted: 'auto', 'cpu', 'cuda' or a torch device"
+        ) from error
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(found.type, lambda: True)
+    if not there():
+        raise ModelError(f"device={device!r} is not available on this machine; use device='cpu' or 'auto'")
+    return str(found)
+
+
+def load_runtime(setup: Setup, device: str, precision: str = "float32") -> Runtime:
+    """Return the encoder of a setup with its weights, loading it only where it is not loaded yet.
+
+    Raises
+    ------
+    ModelError
+        For an unknown device or precision, a missing extra, or weights that do not fit.
+    """
+    if precision not in PRECISIONS:
+        raise ModelError(f"precision={precision!r} is not known; accepted: {', '.join(map(repr, PRECISIONS))}")
+    needs_torch = setup.variant.checkpoint is not None
+    if needs_torch and importlib.util.find_spec("torch") is None:
+        raise MissingExtraError(
+            f'{setup.spec.name} runs on torch, which is not installed: pip install "rs-embed[torch]"'
+        )
+    where = pick_device(device, torch_needed=needs_torch)
+    key = (*setup.runtime_key(), where, precision)
+    with _lock:
+        found = _cache.get(key)
+        if found is None:
+            found = _load(setup, where, precision)
+            _cache[key] = found
+            while len(_cache) > KEPT:
+                _cache.popitem(last=False)
+        _cache.move_to_end(key)
+        return found
+
+
+def _load(setup: Setup, device: str, precision: str) -> Runtime:
+    encoder = setup.spec.encoder(setup.build())
+    provenance: Mapping[str, Any] | None = None
+    if setup.variant.checkpoint is not None and encoder.net is not None:
+        from rs_embed.inference.weights import load_weights
+
+        provenance = load_weights(
+            encoder,
+            setup.spec.name,
+            setup.variant_name,
+            setup.variant,
+            setup.checkpoint,
+            all_variants=setup.spec.variants,
+            build=lambda variant: setup.spec.encoder(_other(setup, variant)),
+        )
+        encoder.net.eval().requires_grad_(False).to(device)
+    return Runtime(encoder, device if encoder.net is not None else "cpu", precision, provenance)
+
+
+def _other(setup: Setup, variant: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(setup.build(), variant=setup.spec.adapt(variant, setup.options))
+
+
+def reset() -> dict[str, int]:
+    """Free all loaded models; return how many there were."""
+    with _lock:
+        count = len(_cache)
+        _cache.clear()
+    return {"models": count}

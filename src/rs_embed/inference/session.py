@@ -1,0 +1,200 @@
+"""A loaded model with everything else that a call says, ready to embed any number of regions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rs_embed.core.embedding import Embedding
+from rs_embed.core.errors import BatchError, ModelError, RSEmbedError, SpecError
+from rs_embed.core.geometry import Lattice, locate, locate_geobox, without_place
+from rs_embed.core.model_spec import ModelSpec
+from rs_embed.core.specs import (
+    FetchSpec,
+    InputPrepSpec,
+    OutputSpec,
+    SensorSpec,
+    SpatialSpec,
+    TemporalSpec,
+    norm_input_prep,
+    norm_spatial,
+)
+from rs_embed.inference.engine import Job, stream
+from rs_embed.inference.meta import base_meta, failed, loud, warn_once
+from rs_embed.inference.plan import Plan, make_plan
+from rs_embed.inference.runtime import Runtime, load_runtime
+from rs_embed.inference.setup import Setup, resolve
+from rs_embed.providers.arrays import ArrayProvider, UserData
+from rs_embed.providers.base import Provider
+
+__all__ = ["Session", "open_session"]
+
+Result = tuple[int, Embedding | RSEmbedError]
+Progress = Callable[[Iterator[Result], int], Iterator[Result]]
+
+
+def _no_progress(results: Iterator[Result], total: int) -> Iterator[Result]:
+    return results
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all regions of a call share."""
+
+    setup: Setup
+    output: OutputSpec
+    prep: InputPrepSpec
+    device: str
+    precision: str
+    batch_size: int | None
+
+    def runtime(self) -> Runtime:
+        """Return the loaded encoder."""
+        return load_runtime(self.setup, self.device, self.precision)
+
+    def plan(self, spatial: SpatialSpec, temporal: TemporalSpec | None) -> Plan:
+        """Plan one region."""
+        region = locate(spatial)
+        return make_plan(self.setup, region, temporal=temporal, output=self.output, prep=self.prep)
+
+    def plan_data(self, data: UserData) -> Plan:
+        """Plan the region of the user's own pixels: the one they name, or all of them."""
+        lattice = None
+        if data.geobox.crs is None:
+            region = locate_geobox(data.geobox)
+            if data.spatial is not None:
+                place = locate(norm_spatial(data.spatial)).lonlat
+                region = without_place(region, place) if place is not None else region
+            affine = data.geobox.affine
+            lattice = Lattice(None, affine.a, affine.c, affine.f)
+        else:
+            region = locate_geobox(data.geobox) if data.spatial is None else locate(norm_spatial(data.spatial))
+        setup = self.setup
+        if lattice is not None:
+            setup = replace(
+                setup,
+                inputs={
+                    name: replace(item, wanted=replace(item.wanted, scale_m=lattice.gsd))
+                    for name, item in setup.inputs.items()
+                },
+            )
+        patch = setup.variant.window.patch
+        if min(data.geobox.shape) < patch and setup.spec.locality != "pixel":
+            raise ModelError(
+                f"the array is {data.geobox.shape[0]} x {data.geobox.shape[1]} pixels, below one patch of "
+                f"{patch} x {patch} pixels of {setup.spec.name}; give a larger array"
+            )
+        frames = data.data.shape[0] if data.data.ndim == 4 else 1
+        for item in setup.inputs.values():
+            if 1 < item.frames.max < frames:
+                raise ModelError(f"{setup.spec.name} takes at most {item.frames.max} frames, the array has {frames}")
+        inputs = {n: replace(i, frames=replace(i.frames, step="whole")) for n, i in setup.inputs.items()}
+        temporal = data.temporal if isinstance(data.temporal, TemporalSpec) else None
+        setup = replace(setup, inputs=inputs)
+        return make_plan(setup, region, temporal=temporal, output=self.output, prep=self.prep, lattice=lattice)
+
+    def jobs(
+        self,
+        spatials: Sequence[Any],
+        temporals: Sequence[TemporalSpec | None],
+        provider: Provider,
+        ids: Sequence[Any] | None = None,
+    ) -> Iterator[Job]:
+        """Return one job a region, planned when its turn comes."""
+        for index, (spatial, temporal) in enumerate(zip(spatials, temporals, strict=True)):
+
+            def planned(spatial: Any = spatial, temporal: TemporalSpec | None = temporal) -> Plan:
+                return self.plan(norm_spatial(spatial), temporal)
+
+            yield Job(index, planned, provider, ids[index] if ids is not None else None)
+
+    def stream(self, jobs: Iterator[Job]) -> Iterator[Result]:
+        """Yield results as regions finish."""
+        return stream(jobs, self.runtime(), batch_size=self.batch_size)
+
+    def collect(
+        self,
+        jobs: Sequence[Job],
+        *,
+        on_error: str = "raise",
+        progress: Progress = _no_progress,
+    ) -> list[Embedding]:
+        """Return all results in order.
+
+        Raises
+        ------
+        BatchError
+            With ``on_error="raise"``, after all other regions are finished, if some failed.
+        """
+        results: list[Embedding | None] = [None] * len(jobs)
+        errors: dict[int, RSEmbedError] = {}
+        notes: dict[str, list[str]] = {}
+        for index, found in progress(self.stream(iter(jobs)), len(jobs)):
+            if isinstance(found, RSEmbedError):
+                errors[index] = found
+                continue
+            results[index] = found
+            for note in loud(found.meta["warnings"]):
+                name = found.id if found.id is not None else index
+                notes.setdefault(note.split(" (")[0], []).append(str(name))
+        warn_once(notes)
+        if errors and on_error == "raise":
+            if len(jobs) == 1:
+                raise errors[0]
+            raise BatchError(list(results), errors)
+        for index, error in errors.items():
+            results[index] = self._failed(jobs[index], error)
+        return [r for r in results if r is not None]
+
+    def _failed(self, job: Job, error: RSEmbedError) -> Embedding:
+        """Return the NaN embedding of a region that failed."""
+        meta: dict[str, Any] = {"model": self.setup.spec.name, "id": job.id, "warnings": []}
+        try:
+            plan: Plan | None = job.make_plan()
+        except RSEmbedError:
+            plan = None
+        if plan is not None:
+            meta |= base_meta(plan, job.provider, None, self.runtime().device)
+        meta["id"] = job.id
+        return failed(plan, self.setup.variant.dims, meta, error)
+
+
+def open_session(
+    model: str | ModelSpec,
+    provider: Provider,
+    *,
+    sensor: SensorSpec | None = None,
+    fetch: FetchSpec | None = None,
+    modality: str | None = None,
+    output: OutputSpec | None = None,
+    device: str = "auto",
+    input_prep: InputPrepSpec | str | None = None,
+    precision: str = "float32",
+    batch_size: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Session:
+    """Check what a call says about its model and output.
+
+    Raises
+    ------
+    RSEmbedError
+        The most specific one for what is wrong, before anything is loaded.
+    """
+    if output is not None and not isinstance(output, OutputSpec):
+        raise SpecError(f"output={output!r} must be OutputSpec.pooled(...) or OutputSpec.grid(...)")
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise ModelError(f"batch_size={batch_size!r} must be a whole number above 0")
+    try:
+        prep = norm_input_prep(input_prep)
+    except SpecError as error:
+        raise ModelError(str(error)) from error
+    setup = resolve(model, provider, sensor=sensor, fetch=fetch, modality=modality, options=options)
+    return Session(setup, output or OutputSpec.pooled(), prep, device, precision, batch_size)
+
+
+def data_provider(data: Any) -> ArrayProvider:
+    """Return the provider of the user's own pixels."""
+    if not isinstance(data, UserData):
+        raise SpecError(f"data={type(data).__name__} must be UserData(array, collection, ...)")
+    return ArrayProvider(data)

@@ -1,0 +1,153 @@
+"""Raster files: what they say of themselves, and their bands on a lattice."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+
+from rs_embed.core.errors import ProviderError
+from rs_embed.providers.harmonise import Decoding
+from rs_embed.providers.resample import Grid, resample
+
+__all__ = ["SUFFIXES", "RasterFile", "describe", "read_bands", "read_whole"]
+
+SUFFIXES = (".tif", ".tiff", ".jp2", ".nc", ".vrt")
+"""File names that are taken for rasters (lower case)."""
+
+
+@dataclass(frozen=True)
+class RasterFile:
+    """What a raster file says of itself."""
+
+    name: str
+    """File name without its folder."""
+    grid: Grid
+    """Where its pixels lie; without a CRS where it has no georeference."""
+    count: int
+    descriptions: tuple[str | None, ...]
+    nodata: float | None
+    subdatasets: tuple[str, ...]
+    """Names to open instead, of a container such as NetCDF."""
+    tags: Mapping[str, str]
+
+
+def name_of(path: str) -> str:
+    """Return the file name, with the variable's where the path names a part of a container."""
+    found = re.fullmatch(r"(?i)(?:netcdf|hdf5):\"?(.+?)\"?:([^:]+)", path)
+    return f"{Path(found[1]).name}:{found[2]}" if found else Path(path).name
+
+
+def _unreadable(path: str, band: str, error: Exception) -> ProviderError:
+    name = name_of(path)
+    said = re.sub(r"\S*[/\\](?=[^/\\\s]+)", "", str(error))  # GDAL's words without folders
+    return ProviderError(
+        f"{name}: band {band} cannot be read ({said}); the file is damaged or incomplete: fetch it again, or remove it"
+    )
+
+
+def _grid(dataset: rasterio.DatasetReader) -> Grid:
+    crs = dataset.crs
+    if crs is None:
+        return Grid(dataset.height, dataset.width, dataset.transform, None)
+    code = crs.to_epsg()
+    return Grid(dataset.height, dataset.width, dataset.transform, CRS(code if code is not None else crs.to_wkt()))
+
+
+def describe(path: str) -> RasterFile:
+    """Open a raster and return what it says of itself.
+
+    Raises
+    ------
+    ProviderError
+        If it cannot be opened.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # containers have no georeference of their own
+            with rasterio.open(path) as dataset:
+                return RasterFile(
+                    name_of(path),
+                    _grid(dataset),
+                    dataset.count,
+                    tuple(dataset.descriptions),
+                    dataset.nodata if dataset.count else None,
+                    tuple(dataset.subdatasets),
+                    dict(dataset.tags()),
+                )
+    except (RasterioError, OSError) as error:
+        raise _unreadable(path, "1", error) from error
+
+
+def read_bands(
+    path: str,
+    indexes: Sequence[int],
+    geobox: GeoBox,
+    *,
+    decoding: Decoding | None = None,
+    classes: bool = False,
+    names: Sequence[str] = (),
+) -> NDArray[np.float32]:
+    """Return ``(C, H, W)``: bands of a file on exactly ``geobox``, NaN where the file has no data.
+
+    The file is opened for each call, so that threads share nothing. Pixels become values before they are resampled
+    (a mean of decibels is no decibel of the mean).
+
+    Parameters
+    ----------
+    path
+        File, or GDAL's name of a part of it.
+    indexes
+        Bands of the file, counted from 1.
+    geobox
+        The lattice; a crop of it gives the crop of the result to the bit.
+    decoding
+        From numbers to values; the file's own nodata counts besides.
+    classes
+        Whether values are class numbers: nearest neighbour.
+    names
+        Names of the bands for messages.
+
+    Raises
+    ------
+    ProviderError
+        If the file is damaged or has no georeference; it names file and band, not the folder.
+    """
+    decode = decoding or Decoding()
+    label = ", ".join(names) or ", ".join(map(str, indexes))
+    try:
+        with rasterio.open(path) as dataset:
+            grid = _grid(dataset)
+            if grid.crs is None:
+                raise ProviderError(f"{name_of(path)} has no coordinate reference system; warp it to one first")
+            nodata = [dataset.nodatavals[i - 1] for i in indexes]
+
+            def read(rows: slice, cols: slice) -> NDArray[np.float32]:
+                raw = dataset.read(list(indexes), window=Window.from_slices(rows, cols))
+                return np.stack([decode(band, marker) for band, marker in zip(raw, nodata, strict=True)])
+
+            return resample(read, len(indexes), grid, geobox, classes=classes)
+    except (RasterioError, OSError) as error:
+        raise _unreadable(path, label, error) from error
+
+
+def read_whole(path: str) -> tuple[RasterFile, NDArray[np.generic]]:
+    """Return what a file says of itself and all its pixels ``(C, H, W)``, as they are stored."""
+    about = describe(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as dataset:
+                return about, dataset.read()
+    except (RasterioError, OSError) as error:
+        raise _unreadable(path, "1", error) from error

@@ -1,0 +1,152 @@
+"""What a STAC item says: its sensor, bands, time, clouds and outline, whoever wrote it (pure functions on its JSON).
+
+Read as they are: Earth Search v0 and v1, Planetary Computer, USGS (STAC 0.7, where ``eo:bands`` are numbers into a
+list of the properties) and STAC 1.1 (``bands``, ``raster:scale``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import shapely
+from shapely.geometry import shape
+
+from rs_embed.core.errors import ProviderError, SpecError
+from rs_embed.core.geometry import wrap_lonlat
+from rs_embed.core.imagery import Scene
+from rs_embed.core.sensors import Sensor, find_sensor
+
+__all__ = ["ItemBand", "item_bands", "item_collection", "item_footprint", "item_scene", "item_sensor", "item_time"]
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ItemBand:
+    """An asset that holds one band."""
+
+    key: str
+    href: str
+    raster_band: Mapping[str, Any]
+    """``nodata``, ``scale``, ``offset`` and ``unit`` as the item tells them."""
+
+
+def item_collection(item: Item) -> str:
+    """Return the collection's id, empty where the item has none."""
+    return str(item.get("collection") or item.get("properties", {}).get("collection") or "")
+
+
+def item_sensor(item: Item) -> Sensor | None:
+    """Return the sensor of the item's collection, or None where it is none of ours."""
+    try:
+        return find_sensor(item_collection(item))
+    except SpecError:
+        return None
+
+
+def _names(key: str, asset: Mapping[str, Any], item: Item, sensor: Sensor) -> Iterator[str]:
+    """Names that may say which band the asset holds, the most trustworthy first."""
+    stem = key.rsplit(".", 1)[0] if key.lower().endswith((".tif", ".tiff", ".jp2")) else key
+    listed = asset.get("bands") or asset.get("eo:bands") or []
+    table = item.get("properties", {}).get("eo:bands") or []
+    told = [table[b] if isinstance(b, int) and b < len(table) else b for b in listed]
+    told = [b for b in told if isinstance(b, Mapping)]
+    if len(told) > 1:
+        return  # a picture
+    common = [str(b[k]) for b in told for k in ("common_name", "eo:common_name") if b.get(k)]
+    own = [str(b["name"]) for b in told if b.get("name")]
+    # B1 is coastal on Landsat 8 and blue on Landsat 7: there the common name knows better
+    yield from [*common, stem, *own] if sensor.id.startswith("landsat") else [stem, *own, *common]
+
+
+def item_bands(item: Item, sensor: Sensor) -> dict[str, tuple[ItemBand, ...]]:
+    """Return the assets that may hold each band of the sensor, the best first (``red`` before ``red_20m``)."""
+    table = sensor.names()
+    ranked: dict[str, list[tuple[int, int, ItemBand]]] = {}
+    for order, (key, asset) in enumerate(item.get("assets", {}).items()):
+        if key.lower() == "qa" and sensor.id.startswith("landsat"):
+            continue  # Planetary Computer's surface temperature uncertainty, not QA_PIXEL
+        if {"thumbnail", "overview", "visual"} & set(asset.get("roles") or ()) or not asset.get("href"):
+            continue
+        for rank, name in enumerate(_names(key, asset, item, sensor)):
+            band = table.get(name.lower())
+            if band is not None:
+                ranked.setdefault(band, []).append((rank, order, ItemBand(key, asset["href"], _raster_band(asset))))
+                break
+    return {band: tuple(b for _, _, b in sorted(found, key=lambda f: f[:2])) for band, found in ranked.items()}
+
+
+def _raster_band(asset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Nodata, scale, offset and unit of the asset's only band, in STAC 1.0 or 1.1."""
+    listed = asset.get("raster:bands") or asset.get("bands") or [{}]
+    first = listed[0] if isinstance(listed[0], Mapping) else {}
+    said = {name: first.get(name, first.get(f"raster:{name}")) for name in ("nodata", "scale", "offset", "unit")}
+    for name in said:
+        if said[name] is None:
+            said[name] = asset.get(f"raster:{name}", asset.get(name))
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def item_time(item: Item) -> datetime:
+    """Return the moment of acquisition in UTC.
+
+    Raises
+    ------
+    ProviderError
+        If the item tells none.
+    """
+    properties = item.get("properties", {})
+    text = properties.get("datetime") or properties.get("start_datetime")
+    try:
+        time = datetime.fromisoformat(str(text))
+    except ValueError as error:
+        raise ProviderError(f"STAC item {item.get('id')} has datetime {text!r}, which is no date") from error
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def item_footprint(item: Item) -> Any:
+    """Return the outline in degrees, cut at the antimeridian; None where the item has none."""
+    geometry = item.get("geometry")
+    if not geometry:
+        return None
+    outline = shape(geometry)
+    if not outline.is_valid:
+        outline = shapely.make_valid(outline)
+    parts = [_unwrapped(part) for part in getattr(outline, "geoms", [outline]) if part.geom_type == "Polygon"]
+    return wrap_lonlat(shapely.union_all(parts)) if parts else wrap_lonlat(outline)
+
+
+def _unwrapped(polygon: Any) -> Any:
+    """A polygon whose ring jumps over 180° as one that runs on beyond it."""
+    points = list(polygon.exterior.coords)
+    moved = [points[0][:2]]
+    for before, point in itertools.pairwise(points):
+        jump = point[0] - before[0]
+        along_edge = abs(before[0]) == 180 and abs(point[0]) == 180  # a box around the whole Earth
+        turn = 0.0 if along_edge or abs(jump) <= 180 else -360.0 if jump > 0 else 360.0
+        moved.append((moved[-1][0] + jump + turn, point[1]))
+    if moved[-1][0] != moved[0][0]:  # the ring goes round a pole
+        south, north = min(p[1] for p in points), max(p[1] for p in points)
+        return shapely.box(-180, south, 180, 90) if north > 0 else shapely.box(-180, -90, 180, north)
+    repaired = shapely.Polygon(moved)
+    return repaired if repaired.is_valid else shapely.make_valid(repaired)
+
+
+def item_scene(item: Item, bands: frozenset[str], handle: Any, footprint: Any) -> Scene:
+    """Return the item as a scene of the bands that can be read."""
+    properties = item.get("properties", {})
+    cloud = properties.get("eo:cloud_cover")
+    orbit = str(properties.get("sat:orbit_state") or properties.get("s2:orbit_direction") or "").lower()
+    return Scene(
+        str(item.get("id")),
+        item_time(item),
+        bands,
+        float(cloud) if isinstance(cloud, int | float) and cloud >= 0 else None,
+        footprint,
+        orbit if orbit in ("ascending", "descending") else None,
+        handle,
+    )
