@@ -131,7 +131,7 @@ class Model:
         return list_models(include_aliases=include_aliases)
 
 
-def _temporals(temporal: Any, count: int) -> list[TemporalSpec | None]:
+def _temporals(temporal: Any, count: int) -> list[TemporalSpec]:
     """Return one span a region."""
     if temporal is None:
         start, end = DEFAULT_TIME

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -27,7 +26,6 @@ __all__ = [
     "Window",
 ]
 
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Step(Protocol):
@@ -144,7 +142,7 @@ class Variant:
     window: Window
     dims: Mapping[str, int]
     """``{"pooled": D, "grid": D}``."""
-    config: Mapping[str, Any] = _EMPTY
+    config: Mapping[str, Any] = field(default_factory=dict)
     """The net's constructor arguments."""
     checkpoint: Checkpoint | None = None
     parameters: int | None = None
@@ -229,9 +227,9 @@ class ModelSpec:
     source: str
     """Repository or paper."""
     aliases: tuple[str, ...] = ()
-    modalities: Mapping[str, tuple[str, ...]] = _EMPTY
+    modalities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """``{name: inputs}``; the first is the default; empty: all inputs."""
-    options: Mapping[str, Option] = _EMPTY
+    options: Mapping[str, Option] = field(default_factory=dict)
     locality: Literal["pixel", "window", "place"] = "window"
     statistics: tuple[str, ...] = ("mean",)
     """Moments of the region's cells that make the frozen feature, in order."""

@@ -43,7 +43,7 @@ def _check_option(spec: ModelSpec, name: str, value: Any, option: Option) -> Any
         if not found:
             raise ModelError(f"{where} is not known; accepted: {', '.join(map(repr, option.choices))}")
         return found[0]
-    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str, Path)}
+    kinds: dict[str, Any] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str, Path)}
     if not isinstance(value, kinds[option.type]) or (isinstance(value, bool) and option.type != "bool"):
         raise ModelError(f"{where} must be of type {option.type}")
     if option.type in ("int", "float"):

@@ -57,7 +57,7 @@ class RegionRecord:
 
     def add_stack(self, name: str, stack: ImageStack) -> None:
         """Note scenes and observations of one loaded block."""
-        seen = stack.valid.any((1, 2))
+        seen = np.asarray(stack.valid.any((1, 2)))
         with self.lock:
             for frame in stack.scenes:
                 for scene in frame:
@@ -237,9 +237,9 @@ def _warnings(plan: Plan, record: RegionRecord) -> list[str]:
             f"the effective ground sample distance of {plan.effective_gsd:.3g} m is outside twice the training range "
             f"({low:g} to {high:g} m)"
         )
-    if not plan.region.rectangular and plan.setup.spec.pooled == "window" and plan.output.pooling == "mean":
-        if plan.output.mode == "pooled":
-            notes.append("the polygon was pooled over its window: this model's vector cannot be cropped to a region")
+    whole = plan.setup.spec.pooled == "window" and plan.output.mode == "pooled" and plan.output.pooling == "mean"
+    if whole and not plan.region.rectangular:
+        notes.append("the polygon was pooled over its window: this model's vector cannot be cropped to a region")
     for item in plan.setup.inputs.values():
         if not item.source.trained_on:
             trained = [s.sensor for s in item.spec.sources if s.trained_on]

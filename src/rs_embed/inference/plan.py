@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def _months(start: datetime, end: datetime) -> list[Interval]:
         del edges[1]
     if len(edges) > 2 and edges[-1] - edges[-2] < half:
         del edges[-2]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def split_time(frames: Frames, temporal: TemporalSpec | None, model: str) -> tuple[Interval, ...]:

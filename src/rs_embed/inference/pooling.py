@@ -34,7 +34,7 @@ class Accumulator(Protocol):
     def add(
         self, window: WindowPlan, inside: Cells, cells: Cells | None, weight: Cells | None, vector: Cells | None
     ) -> None:
-        """Add one window: coverage ``(h, w)``, cells ``(D, h, w)``, their weights ``(h, w)`` and the net's vector ``(D,)``."""
+        """Add one window: coverage, weight ``(h, w)``, cells ``(D, h, w)`` and the net's vector ``(D,)``."""
         ...
 
     def result(self) -> NDArray[np.float32] | None:

@@ -91,8 +91,8 @@ def pick_device(device: str, *, torch_needed: bool) -> str:
         raise ModelError(
             f"device={device!r} is not known; accepted: 'auto', 'cpu', 'cuda' or a torch device"
         ) from error
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(found.type, lambda: True)
-    if not there():
+    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+    if missing.get(found.type, False):
         raise ModelError(f"device={device!r} is not available on this machine; use device='cpu' or 'auto'")
     return str(found)
 
@@ -126,28 +126,15 @@ def load_runtime(setup: Setup, device: str, precision: str = "float32") -> Runti
 
 
 def _load(setup: Setup, device: str, precision: str) -> Runtime:
-    encoder = setup.spec.encoder(setup.build())
+    build = setup.build()
+    encoder = setup.spec.encoder(build)
     provenance: Mapping[str, Any] | None = None
     if setup.variant.checkpoint is not None and encoder.net is not None:
         from rs_embed.inference.weights import load_weights
 
-        provenance = load_weights(
-            encoder,
-            setup.spec.name,
-            setup.variant_name,
-            setup.variant,
-            setup.checkpoint,
-            all_variants=setup.spec.variants,
-            build=lambda variant: setup.spec.encoder(_other(setup, variant)),
-        )
+        provenance = load_weights(encoder, setup.spec, setup.variant_name, build, checkpoint=setup.checkpoint)
         encoder.net.eval().requires_grad_(False).to(device)
     return Runtime(encoder, device if encoder.net is not None else "cpu", precision, provenance)
-
-
-def _other(setup: Setup, variant: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(setup.build(), variant=setup.spec.adapt(variant, setup.options))
 
 
 def reset() -> dict[str, int]:

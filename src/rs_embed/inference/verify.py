@@ -1,22 +1,18 @@
 """The certificate: our nets and preprocessing against what the authors' own code computed.
 
-A golden file holds outputs of the authors' code on weights and inputs that a rule rebuilds from names (the README beside
-the files). An implementation that loads the same weights under the same names and gives the same outputs is the same
-function.
+An implementation that loads the same weights under the same names and gives the same outputs is the same function; the
+published checkpoints differ only in the numbers inside.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-import json
 import math
-import os
 import pickle
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +20,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed.core.errors import ModelError, RSEmbedError, SpecError
-from rs_embed.core.model_spec import Build, Certificate, GoldenCase, ModelSpec
+from rs_embed.core.model_spec import Build, Certificate, ModelSpec
 from rs_embed.core.registry import get_spec
+from rs_embed.inference.golden import GoldenFile, element_error, relative_error
+from rs_embed.inference.weights import differences, require
 
-__all__ = ["Row", "golden_array", "golden_weight", "records", "verify"]
+__all__ = ["Row", "records", "verify"]
 
 TOLERANCE = 2e-5
 """Of outputs: max |difference| / max |wanted|."""
 
 NORMALIZATION_TOLERANCE = 1e-5
-"""Of each element: |difference| / (1 + |wanted|)."""
+"""Of preprocessing: max of |difference| / (1 + |wanted|)."""
 
 NORMALIZATION = "normalization"
-_WRONG = (
-    *(RSEmbedError, ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError),
-    *(OSError, EOFError, NotImplementedError, ImportError, pickle.UnpicklingError, zipfile.BadZipFile),
-)
-"""What a net raises at a case that it cannot run, or a damaged file: the case fails, the others are still run."""
 
-Arrays = Mapping[str, NDArray[Any]]
-Spec = Mapping[str, Any]
+_WRONG = (
+    *(RSEmbedError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(OSError, EOFError, ImportError, pickle.UnpicklingError, zipfile.BadZipFile),
+)
+"""What a net raises at a case that it cannot run, and a damaged file when it is read: the others are still run."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class Row:
     tolerance: float
     ok: bool
     note: str = ""
-    """Why there is no number; or that the catalogue lacks the model."""
+    """Why there is no number, or that the catalogue lacks the model."""
 
     @property
     def notice(self) -> bool:
@@ -82,70 +78,15 @@ def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _generator(name: str, seed: int) -> np.random.Generator:
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
-
-
-def golden_weight(name: str, shape: Sequence[int], *, seed: int) -> NDArray[np.float32]:
-    """Return the float32 value that the golden rule gives the parameter `name`."""
-    value = _generator(name, seed).standard_normal(tuple(shape))
-    if len(shape) >= 2:
-        value = value / np.sqrt(math.prod(shape[1:]))
-    elif name.endswith(("weight", "gamma", "scale")):
-        value = 1.0 + 0.1 * value
-    else:
-        value = 0.1 * value
-    return np.asarray(value, np.float32)
-
-
-def golden_array(rule: Spec, *, seed: int) -> NDArray[Any]:
-    """Return the input that a golden rule describes: normal, uniform, integers, or the values themselves."""
-    shape, kind = tuple(rule.get("shape", ())), rule["kind"]
-    generator = _generator(rule["name"], seed)
-    if kind == "normal":
-        value: Any = rule["mean"] + rule["std"] * generator.standard_normal(shape)
-    elif kind == "uniform":
-        value = rule["low"] + (rule["high"] - rule["low"]) * generator.random(shape)
-    elif kind == "integers":
-        value = generator.integers(rule["low"], rule["high"], size=shape)
-    elif kind == "values":
-        value = np.array(rule["values"])
-    else:
-        raise ValueError(f"unknown kind of input {kind!r} in the golden rule {rule['name']!r}")
-    return np.asarray(value, dtype=rule["dtype"])
-
-
-@dataclass(frozen=True)
-class _File:
-    """A golden file of a model of the catalogue."""
-
-    path: Path
-    described: Spec
-    arrays: Arrays
-    spec: ModelSpec
-
-    @property
-    def seed(self) -> int:
-        return int(self.described["seed"])
-
-    def certificate(self) -> Certificate:
-        if self.spec.certificate is None:
-            raise ModelError(f"model {self.spec.name} has no certificate, its golden file cannot be run")
-        return self.spec.certificate()
-
-
-def verify(
-    models: Sequence[str] | None = None, case: str | None = None, golden: str | Path | None = None
-) -> list[Row]:
+def verify(models: Sequence[str] | None = None, case: str | None = None, golden: str | Path | None = None) -> list[Row]:
     """Run the golden files of the catalogue's models.
 
     Parameters
     ----------
     models : sequence of str, optional
-        Names or aliases; all files where absent. A model named here has to have a file.
+        Names or aliases; all files where absent or empty. A model named here has to have a file.
     case : str, optional
-        Pattern (fnmatch) of the cases; preprocessing is ``normalization``, the shapes of a published variant are
+        Pattern (fnmatch) of the cases; preprocessing is ``normalization``, the parameters of a published variant are
         ``published/<variant>``.
     golden : str or Path, optional
         Folder of the golden files; ``tests/golden`` of the checkout where absent.
@@ -153,29 +94,29 @@ def verify(
     Returns
     -------
     list of Row
-        One an output; a file of a model that the catalogue lacks is one row with no case (`Row.notice`).
+        One an output; a file of a model that the catalogue lacks is one row without a case (`Row.notice`).
 
     Raises
     ------
     SpecError
-        If the folder does not exist, or no case matches.
+        If the folder does not exist, or nothing is to be verified.
     """
-    folder = _folder(golden)
-    pattern = case or "*"
-    files = {path: _described(path) for path in sorted(folder.glob("*.json"))}
+    folder, pattern = _folder(golden), case or "*"
     rows: list[Row] = []
-    for path, described in files.items():
-        name = str(described.get("model", path.stem))
-        if models is None or any(_same(asked, name) for asked in models):
-            rows += _rows(path, described, name, pattern, asked=models is not None)
-    names = [str(described.get("model", path.stem)) for path, described in files.items()]
-    rows += [
-        _failure(asked, "", "", f"no golden file of this model in {folder.name}")
-        for asked in models or ()
-        if not any(_same(asked, name) for name in names)
-    ]
-    if not any(not row.notice for row in rows):
-        raise SpecError(f"nothing to verify: no case matches {pattern!r} in {len(files)} golden files of {folder}")
+    met: set[str] = set()
+    for path in sorted(folder.glob("*.json")):
+        try:
+            file = GoldenFile.open(path)
+        except (OSError, ValueError) as error:
+            rows.append(_failure(path.stem, "", "", f"{path.name} cannot be read: {_said(error)}"))
+            continue
+        asked = [each for each in models or () if _same(each, file.model)]
+        met |= set(asked)
+        if asked or not models:
+            rows += _rows(file, pattern, asked=bool(asked))
+    rows += [_failure(each, "", "", "no golden file of this model") for each in models or () if each not in met]
+    if all(row.notice for row in rows):
+        raise SpecError(f"nothing to verify: no case of a model of the catalogue matches case={pattern!r} in {folder}")
     return rows
 
 
@@ -184,14 +125,6 @@ def _folder(golden: str | Path | None) -> Path:
     if not folder.is_dir():
         raise SpecError(f"golden={str(folder)!r} is not a folder; name that of the golden files (--golden DIR)")
     return folder.resolve()
-
-
-def _described(path: Path) -> Spec:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return {"unreadable": f"{type(error).__name__}: {error}"}
-    return found if isinstance(found, dict) else {"unreadable": "not an object"}
 
 
 def _find(name: str) -> ModelSpec | None:
@@ -204,7 +137,7 @@ def _find(name: str) -> ModelSpec | None:
 def _same(asked: str, name: str) -> bool:
     """Whether a name or alias means a file's model."""
     spec = _find(asked)
-    return asked.strip().lower() == name.lower() or (spec is not None and spec == _find(name))
+    return asked.strip().lower() == name.lower() or (spec is not None and spec is _find(name))
 
 
 def _failure(model: str, case: str, output: str, note: str, tolerance: float = TOLERANCE) -> Row:
@@ -212,62 +145,139 @@ def _failure(model: str, case: str, output: str, note: str, tolerance: float = T
 
 
 def _said(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:400]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
 
 
-def _rows(path: Path, described: Spec, name: str, pattern: str, *, asked: bool) -> list[Row]:
+def _rows(file: GoldenFile, pattern: str, *, asked: bool) -> list[Row]:
     """The rows of one golden file."""
-    spec = _find(name)
-    if "unreadable" in described:
-        return [_failure(name, "", "", f"{path.name} cannot be read: {described['unreadable']}")]
+    spec = _find(file.model)
     if spec is None:
         note = "not in the catalogue"
-        return [_failure(name, "", "", note) if asked else Row(name, "", "", 0.0, TOLERANCE, True, note)]
+        return [_failure(file.model, "", "", note) if asked else Row(file.model, "", "", 0.0, TOLERANCE, True, note)]
     try:
-        with np.load(path.with_suffix(".npz")) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-        return list(_checks(_File(path, described, arrays, spec), pattern))
+        if spec.certificate is None:
+            raise ModelError(f"model {spec.name} has a golden file and no certificate to run it with")
+        return list(_checks(file, spec, spec.certificate(), pattern))
     except _WRONG as error:
-        return [_failure(name, "", "", f"{path.name} cannot be read: {_said(error)}")]
+        return [_failure(file.model, "", "", f"{file.path.name} cannot be used: {_said(error)}")]
 
 
-def _checks(file: _File, pattern: str) -> Iterator[Row]:
-    def wanted(name: str) -> bool:
-        return fnmatch.fnmatchcase(name, pattern)
-
-    for name in filter(wanted, file.described.get("cases", {})):
-        yield from _case(file, name)
-    if wanted(NORMALIZATION) and NORMALIZATION in file.described:
-        yield from _normalization(file)
+def _checks(file: GoldenFile, spec: ModelSpec, certificate: Certificate, pattern: str) -> Iterator[Row]:
+    for name in fnmatch.filter(file.described.get("cases", {}), pattern):
+        yield from _case(file, certificate, name)
+    if NORMALIZATION in file.described and fnmatch.fnmatchcase(NORMALIZATION, pattern):
+        yield from _normalization(file, certificate)
     for variant in file.described.get("published", {}):
-        if wanted(f"published/{variant}"):
-            yield from _published(file, variant)
+        if fnmatch.fnmatchcase(name := f"published/{variant}", pattern):
+            yield _published(file, spec, certificate, variant=variant, name=name)
 
 
-def relative_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Return max |difference| / max |wanted| over finite values; infinite where shapes or NaN differ."""
-    return _compare(got, wanted, lambda difference, value: float(difference.max() / (value.max() or math.inf)))
+def _case(file: GoldenFile, certificate: Certificate, name: str) -> Iterator[Row]:
+    described = file.described["cases"][name]
+    allowed = described.get("tolerance", TOLERANCE)
+    try:
+        got, why = certificate.run(file.case(name)), ""
+    except _WRONG as error:
+        got, why = {}, _said(error)
+    for output in described["outputs"]:
+        tolerance = float(allowed.get(output, TOLERANCE) if isinstance(allowed, Mapping) else allowed)
+        wanted = file.arrays.get(f"{name}/out/{output}")
+        yield _row(file, name, output, got.get(output), wanted, relative_error, tolerance, why)
 
 
-def element_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Return max |difference| / (1 + |wanted|): at most 1e-5 where |difference| <= 1e-5 + 1e-5 |wanted|."""
-    return _compare(got, wanted, lambda difference, value: float((difference / (1 + value)).max()))
+def _row(
+    file: GoldenFile,
+    case: str,
+    output: str,
+    got: NDArray[Any] | None,
+    wanted: NDArray[Any] | None,
+    measure: Callable[[NDArray[Any], NDArray[Any]], float],
+    tolerance: float,
+    why: str,
+) -> Row:
+    if wanted is None:
+        return _failure(file.model, case, output, f"{file.path.stem}.npz does not hold this output", tolerance)
+    if got is None:
+        return _failure(file.model, case, output, why or "our code does not give this output", tolerance)
+    error = measure(got, wanted)
+    note = f"shape {got.shape} instead of {wanted.shape}" if got.shape != wanted.shape else ""
+    if math.isinf(error) and not note:
+        note = "NaN or infinite in other places than wanted, or all zeros wanted"
+    return Row(file.model, case, output, error, tolerance, error <= tolerance, note)
 
 
-def _compare(
-    got: NDArray[Any],
-    wanted: NDArray[Any],
-    measure: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
-) -> float:
-    a, b = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
-    if a.shape != b.shape:
-        return math.inf
-    finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
-        return math.inf
-    difference = np.abs(a[finite] - b[finite])
-    if not difference.size or not difference.any():
-        return 0.0
-    value = np.abs(b[finite])
-    return math.inf if not value.any() and measure is not None and difference.max() > 1e-30 and _absolute(measure, difference) else measure(difference, value)
+def _normalization(file: GoldenFile, certificate: Certificate) -> Iterator[Row]:
+    section = file.described[NORMALIZATION]
+    parameters = section.get("parameters") or {}
+    for output in section["output"]:
+        got, why = None, "the certificate does not normalize"
+        try:
+            if certificate.normalize is not None:
+                found = certificate.normalize(file.normalization_inputs(output), parameters)
+                got, why = found.get(output), ""
+                got = None if got is None else _stored(got, parameters.get(output))
+        except _WRONG as error:
+            why = _said(error)
+        wanted = file.arrays.get(f"norm/{output}")
+        yield _row(file, NORMALIZATION, output, got, wanted, element_error, NORMALIZATION_TOLERANCE, why)
+
+
+def _stored(array: NDArray[Any], parameters: Any) -> NDArray[Any]:
+    """The rows and columns that a golden file keeps of a large output: ``stored`` is (start, step) of each."""
+    stored = parameters.get("stored") if isinstance(parameters, Mapping) else None
+    if stored is None:
+        return array
+    rows, columns = (slice(start, None, step) for start, step in stored)
+    kept: NDArray[Any] = array[..., rows, columns]
+    return kept
+
+
+def _published(file: GoldenFile, spec: ModelSpec, certificate: Certificate, *, variant: str, name: str) -> Row:
+    """Names and shapes of a published variant, of the authors' configuration and of our catalogue's."""
+    described = file.described["published"][variant]
+    try:
+        faults = _shape_faults(described, spec, certificate, variant)
+    except _WRONG as error:
+        faults = [_said(error)]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        return _failure(file.model, name, "parameters", f"{faults[0]}{more}")
+    return Row(file.model, name, "parameters", 0.0, TOLERANCE, True)
+
+
+def _shape_faults(described: Mapping[str, Any], spec: ModelSpec, certificate: Certificate, variant: str) -> list[str]:
+    if certificate.shapes is None:
+        return ["the certificate does not tell the parameters' shapes"]
+    prefix = described.get("prefix") or ""
+    names = described["parameters"]
+    bare = described.get("names_have_prefix") is False or not all(each.startswith(prefix) for each in names)
+    published = {(prefix if bare else "") + each: tuple(shape) for each, shape in names.items()}
+    ours = spec.variants.get(variant)
+    config = described.get("config") or (ours.config if ours else {})
+    ignored = described.get("ignore") or ()
+    shapes = {
+        each: tuple(shape)
+        for each, shape in certificate.shapes(config).items()
+        if each in published or not any(fnmatch.fnmatchcase(each, pattern) for pattern in ignored)
+    }
+    return differences(published, shapes) or _catalogue_faults(published, spec, variant)
+
+
+def _catalogue_faults(published: Mapping[str, tuple[int, ...]], spec: ModelSpec, variant: str) -> list[str]:
+    """What keeps a file of these parameters from loading into the net that our catalogue builds."""
+    ours = spec.variants.get(variant)
+    if ours is None or ours.checkpoint is None:
+        return []
+    torch = require("torch", why="building a net")
+    options = {name: option.default for name, option in spec.options.items()}
+    used = next(iter(spec.modalities.values()), tuple(spec.inputs))
+    bands = {name: spec.inputs[name].bands for name in used}
+    sensors = {name: spec.inputs[name].sources[0].sensor for name in used}
+    with torch.device("meta"):
+        net = spec.encoder(Build(spec.adapt(ours, options), options, bands, sensors)).net
+    state: Mapping[str, Any] = {name: torch.empty(shape, device="meta") for name, shape in published.items()}
+    if ours.checkpoint.convert is not None:
+        state = ours.checkpoint.convert(state)
+    got = {name: tuple(np.shape(value)) for name, value in state.items()}
+    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    return differences(got, wanted, ours.checkpoint.may_miss)

@@ -15,7 +15,7 @@ from rs_embed.core.errors import CheckpointError
 from rs_embed.core.model_spec import Build, Checkpoint, ModelSpec
 from rs_embed.inference.downloads import cache_dir, file_sha256, locate, place_of, require
 
-__all__ = ["cache_dir", "load_weights", "place_of", "read_checkpoint", "require"]
+__all__ = ["cache_dir", "differences", "load_weights", "place_of", "read_checkpoint", "require"]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training frameworks put a state dict beside other things."""
@@ -165,9 +165,19 @@ def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in state.items() if not name.endswith(_COUNTER)}
 
 
-def _differences(got: Shapes, wanted: Shapes, may_miss: tuple[str, ...]) -> list[str]:
-    """What keeps a state dict from being a net's, in words, most telling first."""
-    absent = [name for name in wanted if name not in got]
+def differences(got: Shapes, wanted: Shapes, may_miss: tuple[str, ...] = ()) -> list[str]:
+    """Return what keeps a state dict from being a net's, in words, most telling first.
+
+    Parameters
+    ----------
+    got : mapping
+        ``{name: shape}`` of the state dict.
+    wanted : mapping
+        ``{name: shape}`` of the net; BatchNorm's step counters do not count.
+    may_miss : tuple of str
+        Patterns of the net's names that may be absent.
+    """
+    absent = [name for name in wanted if name not in got and not name.endswith(_COUNTER)]
     missing = [f"{name!r} is missing" for name in absent if not any(fnmatchcase(name, each) for each in may_miss)]
     misshapen = [
         f"{name!r} has the shape {got[name]}, not {wanted[name]}"
@@ -185,7 +195,7 @@ def _check(
     published = build.variant.checkpoint
     may_miss = () if published is None else published.may_miss
     got = _shapes(state)
-    faults = _differences(got, _shapes(encoder.net.state_dict()), may_miss)
+    faults = differences(got, _shapes(encoder.net.state_dict()), may_miss)
     if not faults:
         return
     fits = [name for name in spec.variants if name != variant and _fits(got, spec, name, build)]
@@ -201,4 +211,4 @@ def _fits(got: Shapes, spec: ModelSpec, name: str, build: Build) -> bool:
     with torch.device("meta"):
         net = spec.encoder(dataclasses.replace(build, variant=other)).net
     may_miss = other.checkpoint.may_miss if other.checkpoint else ()
-    return net is not None and not _differences(got, _shapes(net.state_dict()), may_miss)
+    return net is not None and not differences(got, _shapes(net.state_dict()), may_miss)

@@ -47,7 +47,8 @@ class Decoding:
 
     def __call__(self, raw: NDArray[Any], declared: float | None = None) -> NDArray[np.float32]:
         """Return float32 values, NaN where there is no data or the number is not finite."""
-        values = raw.astype(np.float32)
+        with np.errstate(over="ignore"):  # nodata may be the lowest float64; what overflows is not finite
+            values = raw.astype(np.float32)
         empty = ~np.isfinite(values)
         for marker in (self.nodata, declared):
             if marker is not None:

@@ -134,8 +134,8 @@ def _static(inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
 
 
 def _ndvi(s2: NDArray[Any]) -> NDArray[Any]:
-    """``(B8 - B4) / (B8 + B4)``; 0 where the denominator is not positive (``Dataset.calculate_ndi``)."""
-    nir, red = s2[..., S2_BANDS.index("B8")], s2[..., S2_BANDS.index("B4")]
+    """``(B8 - B4) / (B8 + B4)``, one channel; 0 where the denominator is not positive (``Dataset.calculate_ndi``)."""
+    nir, red = (s2[..., [S2_BANDS.index(band)]] for band in ("B8", "B4"))
     total = nir + red
     return np.where(total > 0, (nir - red) / np.where(total > 0, total, 1), 0)
 

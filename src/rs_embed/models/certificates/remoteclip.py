@@ -20,11 +20,15 @@ __all__ = ["CERTIFICATE"]
 
 _PREFIX = "visual."
 
+_NEUTRAL = {"pool_type": "tok", "pos_embed_type": "learnable", "attn_pooler_queries": 256, "attn_pooler_heads": 8}
+"""Entries of a complete ``CLIPVisionCfg`` that change nothing at these values, as all do that are None, False or 0."""
+
 
 def _built(config: Mapping[str, Any]) -> VisionTransformer | ModifiedResNet:
     from rs_embed.nets.clip import build_visual
 
-    return build_visual(**accepted(build_visual, config))
+    vision = {key: value for key, value in config["vision_cfg"].items() if value and _NEUTRAL.get(key) != value}
+    return build_visual(**accepted(build_visual, {**config, "vision_cfg": vision}))
 
 
 def _run(case: GoldenCase) -> dict[str, NDArray[Any]]:

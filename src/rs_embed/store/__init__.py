@@ -1,0 +1,1 @@
+"""Writing embeddings in the field's open formats."""
