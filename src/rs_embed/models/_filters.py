@@ -79,11 +79,12 @@ def whitened_filters(patches: NDArray[Any], zca_bias: float = 1e-3) -> Singles:
     flat /= np.where(length < 1e-8, 1.0, length)
     values, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
     twice = (vectors / (values + zca_bias)) @ vectors.T  # Z Z' with Z = V diag(1 / sqrt(e + bias)) V'
-    return (flat @ twice).astype(np.float32).reshape(patches.shape)
+    filters: Singles = (flat @ twice).astype(np.float32).reshape(patches.shape)
+    return filters
 
 
 def _unfolded(image: Singles, k: int) -> Iterator[tuple[slice, Singles]]:
-    """Yield blocks of output pixels, as a slice of the flattened map, and the values under each: (C * k * k, pixels)."""
+    """Yield blocks of the flattened map as slices, and the values that each pixel sees: (C * k * k, pixels)."""
     C, H, W = image.shape
     high, wide = H - k + 1, W - k + 1
     windows = sliding_window_view(image, (k, k), axis=(1, 2)).transpose(0, 3, 4, 1, 2)  # (C, k, k, high, wide)

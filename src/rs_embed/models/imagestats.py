@@ -107,8 +107,8 @@ MODELS = (
         statistics=("mean", "sample_std", "max", "min"),
         certificate=_certificate,
         notes=(
-            "A baseline without weights. sensor= takes any sensor and bands: the vector has four numbers a band. The bands "
-            "differ in scale; standardise the vectors before distances are taken."
+            "A baseline without weights. sensor= takes any sensor and bands: the vector has four numbers a band. The "
+            "bands differ in scale; standardise the vectors before distances are taken."
         ),
     ),
 )

@@ -144,7 +144,7 @@ class RandomFeatures:
         return vectors
 
     def _mend(self, pixels: Singles, valid: NDArray[np.bool_], grid: Singles, weight: Singles) -> None:
-        """Recompute cells that see invalid pixels, with the mean of the valid ones in their place; weigh what was seen."""
+        """Recompute cells that see invalid pixels, with the mean of the valid ones instead; weigh what was seen."""
         n, C, kernel, _ = self.filters.shape
         seen = sliding_window_view(valid, (kernel, kernel))  # (h, w, k, k)
         weight[:] = seen.mean(axis=(2, 3), dtype=np.float32)
@@ -236,10 +236,10 @@ MODELS = (
         adapt=_adapt,
         certificate=_certificate,
         notes=(
-            "Reflectance is limited to 0 to 1 and otherwise left as it is. Vectors compare only where features, kernel, "
-            "bias, filters, seed and bands are the same. A pixel without data counts as the mean of the valid ones under "
-            "the same filter. The paper has 3 x 3 filters, 8192 features and RGB of about 4 m; 512 features are those of "
-            "the baseline in Corley et al. (2023)."
+            "Reflectance is limited to 0 to 1 and otherwise left as it is. Vectors compare only where features, "
+            "kernel, bias, filters, seed and bands are the same. A pixel without data counts as the mean of the valid "
+            "ones under the same filter. The paper has 3 x 3 filters, 8192 features and RGB of about 4 m; 512 features "
+            "are those of the baseline in Corley et al. (2023)."
         ),
     ),
 )

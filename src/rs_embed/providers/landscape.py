@@ -189,14 +189,14 @@ def ground_at(points: Floats, lat: Floats) -> Ground:
     grove = octave.sum(_WOOD, _GROVES) + np.float32(0.25) * smooth(valley - bed, 0.10, 0.01)
     wooded = grove + np.float32(0.5) * (lot - np.float32(0.5)) + np.float32(0.12) * height
     dryness = octave(51200, _DRY) + octave(12800, _DRY) * np.float32(0.6) + octave(800, _DRY) * np.float32(0.2)
-    dry = smooth(dryness + np.float32(0.2) * octave(200, _WOOD), 0.62, 0.80)
+    dry = smooth(dryness + np.float32(0.2) * octave(200, _WOOD), 0.52, 0.70)
     density = octave(12800, _TOWN) + octave(3200, _TOWN) * np.float32(0.55) + octave(800, _TOWN) * np.float32(0.22)
     density += np.float32(0.15) * (lot - np.float32(0.5))
     street, block, house = _streets(mosaic)
 
     land = 1 - water
     built = smooth(density, 0.70, 0.76) * land
-    forest = smooth(wooded + np.float32(0.05) * fine, 0.30, 0.36) * (land - built)
+    forest = smooth(wooded + np.float32(0.05) * fine, 0.25, 0.31) * (land - built)
     bare = dry * (land - built - forest)
     green = smooth(house + np.float32(0.35) * (1 - smooth(density, 0.70, 1.1)), 0.55, 0.75)
     park = smooth(block, 0.93, 0.94)

@@ -36,6 +36,8 @@ _ALIGNED_SIZE = 1e-9
 _ALIGNED_PX = 1e-4
 _BUDGET = 8_000_000
 """Source values held at once."""
+_CHUNK = 250_000
+"""Pixels interpolated at once: what the processor's cache holds."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _interpolate(read: ReadWindow, grid: Grid, geobox: GeoBox, out: Block, *, cl
     samples = 1 if classes or ratio < 2 else math.ceil(ratio - 1e-6)
     axes = _Axes.of(geobox)
     channels, height, width = out.shape
-    step = max(1, int(_BUDGET / (width * max(ratio, 1.0) ** 2 * channels)))
+    step = max(1, int(min(_BUDGET / (width * max(ratio, 1.0) ** 2 * channels), _CHUNK / width)))
     for top in range(0, height, step):
         rows = min(step, height - top)
         _fill_rows(read, grid, (axes, geobox.crs), out[:, top : top + rows], top, samples, classes)
@@ -282,7 +284,8 @@ def _take(block: NDArray[Any], rows: NDArray[np.intp], cols: NDArray[np.intp]) -
     """``block[:, rows, cols]`` for separable or full index arrays."""
     if rows.ndim == 1:
         return block.take(rows, axis=1).take(cols, axis=2)
-    return block[:, rows, cols]
+    flat: NDArray[Any] = block.reshape(block.shape[0], -1).take(rows * block.shape[2] + cols, axis=1, mode="clip")
+    return flat
 
 
 def _indices(at: Float, size: int, window: slice) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
