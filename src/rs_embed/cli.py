@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -156,15 +156,15 @@ def _write(embeddings: list[Any], spatials: list[Any], out: Path) -> None:
 def embed(
     model: Annotated[str, typer.Argument(help="A model id or alias.")],
     point: Annotated[
-        Optional[tuple[float, float]], typer.Option("--point", metavar="LON LAT", help="Centre, degrees.")  # noqa: UP045
+        tuple[float, float] | None, typer.Option("--point", metavar="LON LAT", help="Centre, degrees.")
     ] = None,
     buffer: Annotated[float, typer.Option("--buffer", help="Half the side of the square at --point, metres.")] = 640.0,
     bbox: Annotated[
-        Optional[tuple[float, float, float, float]],  # noqa: UP045
+        tuple[float, float, float, float] | None,
         typer.Option("--bbox", metavar="MINLON MINLAT MAXLON MAXLAT", help="A box, degrees."),
     ] = None,
     regions: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--regions", help="A GeoJSON file of polygons; - is standard input."),
     ] = None,
     time: Annotated[
@@ -173,18 +173,16 @@ def embed(
     backend: Annotated[
         str, typer.Option("--backend", help="auto, gee, synthetic, or the path of a catalogue or folder of rasters.")
     ] = "auto",
-    modality: Annotated[
-        Optional[str], typer.Option("--modality", help="Which input of a model with several.")  # noqa: UP045
-    ] = None,
+    modality: Annotated[str | None, typer.Option("--modality", help="Which input of a model with several.")] = None,
     option: Annotated[
-        Optional[list[str]], typer.Option("--option", metavar="NAME=VALUE", help="A model's own option; repeatable.")  # noqa: UP045
+        list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="A model's own option; repeatable.")
     ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="A georeferenced grid instead of one vector.")] = False,
     pooling: Annotated[str, typer.Option("--pooling", help="mean, cells, max, std, stats or gem.")] = "mean",
     input_prep: Annotated[str, typer.Option("--input-prep", help="resize, tile or auto.")] = "resize",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or a torch device.")] = "auto",
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("-o", "--out", help="A .npy, .tif or .parquet file; without it, JSON lines are printed."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
@@ -224,11 +222,9 @@ def embed(
 
 @app.command("verify")
 def verify_command(
-    names: Annotated[Optional[list[str]], typer.Argument(help="Models; without any, all.", metavar="[MODEL]...")] = None,  # noqa: UP045
-    case: Annotated[Optional[str], typer.Option("--case", help="Only cases that match, such as '*s2*'.")] = None,  # noqa: UP045
-    golden: Annotated[
-        Optional[Path], typer.Option("--golden", help="Folder of golden files.")  # noqa: UP045
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Models; without any, all.", metavar="[MODEL]...")] = None,
+    case: Annotated[str | None, typer.Option("--case", help="Only cases that match, such as '*s2*'.")] = None,
+    golden: Annotated[Path | None, typer.Option("--golden", help="Folder of golden files.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check nets and preprocessing against numbers that the authors' own code computed."""
@@ -277,19 +273,10 @@ def demo(
 
 def main() -> None:
     """Run the command line: exit 0 = done, 1 = an error or a failed check, 2 = wrong usage."""
-    import click
-
     try:
-        code = app(standalone_mode=False)
+        app()
     except RSEmbedError as error:
         if _state["debug"]:
             raise
         typer.secho(f"error: {' '.join(str(error).split())}", fg="red", err=True)
-        code = 1
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        typer.secho("stopped", fg="red", err=True)
-        code = 130
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(1)

@@ -17,13 +17,15 @@ from rs_embed.store.files import write_geotiff, write_parquet
 
 __all__ = ["PLACE", "run_demo"]
 
-PLACE = (11.2, 48.3)
+PLACE = (11.457, 47.442)
 """Centre of the picture, degrees."""
 HALF_M = 2560.0
 """Half its side, metres."""
 SPRING = TemporalSpec.range("2022-04-15", "2022-06-01")
 SUMMER = TemporalSpec.range("2022-07-15", "2022-09-01")
 OPTIONS: dict[str, Any] = {"features": 256}
+CELL = 3
+"""Pixels along a side of a cell of the grid."""
 
 Picture = NDArray[np.uint8]
 
@@ -49,20 +51,31 @@ def _components(grid: Embedding) -> Picture:
     """Return the first three principal components as colours, stretched between the 1st and 99th percentile."""
     found, _ = grid.pca(3)
     low, high = np.nanquantile(found, [0.01, 0.99], axis=(1, 2))
-    level = np.clip((found - low[:, None, None]) / (high - low)[:, None, None], 0, 1)
+    level = 0.08 + 0.84 * np.clip((found - low[:, None, None]) / (high - low)[:, None, None], 0, 1)
     return np.moveaxis((np.nan_to_num(level) * 255).astype(np.uint8), 0, -1)
 
 
+def _evened(grid: Embedding) -> Embedding:
+    """Return the square root of a grid of rectified responses, which evens out their spread for the eye."""
+    return Embedding(np.sqrt(grid.values()), grid.meta)
+
+
 def _mark(side: int) -> tuple[int, int]:
-    """Row and column of the marked place."""
+    """Row and column of the marked place, on the river."""
     return int(side * 0.42), int(side * 0.38)
 
 
+def _enlarge(picture: Picture, side: int) -> Picture:
+    """Return the picture with square cells, ``side`` pixels wide."""
+    rows = np.arange(side) * picture.shape[0] // side
+    return np.ascontiguousarray(picture[np.ix_(rows, rows)])
+
+
 def _similarity(grid: Embedding, row: int, col: int) -> Picture:
-    """Return the cosine similarity to one cell, centred on the mean cell, from dark blue to yellow."""
+    """Return the cosine similarity to the cells around one, less the mean cell, from dark blue to yellow."""
     values = grid.values()
     centred = values - np.nanmean(values, axis=(1, 2), keepdims=True)
-    near = centred[:, row - 2 : row + 3, col - 2 : col + 3].mean((1, 2))
+    near = centred[:, row - 1 : row + 2, col - 1 : col + 2].mean((1, 2))
     score = np.tensordot(near, centred, 1) / (np.linalg.norm(near) * np.linalg.norm(centred, axis=0) + 1e-9)
     stops = np.array([[13, 8, 60], [70, 30, 120], [190, 55, 85], [250, 150, 60], [252, 250, 160]], np.float64)
     place = np.clip((score + 0.4) / 1.4, 0, 1) * (len(stops) - 1)
@@ -126,17 +139,17 @@ def run_demo(folder: Path) -> None:
     write_parquet([*seasons[0], *seasons[1]], [*shapes, *shapes], folder / "embeddings.parquet")
     area = PointBuffer(*PLACE, HALF_M)
     grid = get_embedding(
-        "rcf", spatial=area, temporal=SUMMER, backend="synthetic", output=OutputSpec.grid(), cell=1, features=64
+        "rcf", spatial=area, temporal=SUMMER, backend="synthetic", output=OutputSpec.grid(), cell=CELL, **OPTIONS
     )
     write_geotiff(grid, folder / "grid.tif")
     colour = _true_colour(area)
-    mark = _mark(colour.shape[0])
+    side, evened = colour.shape[0], _evened(grid)
     panels = [
         ("true colour", colour),
-        ("embedding: first three components", _components(grid)),
-        ("similarity to the marked place", _similarity(grid, *mark)),
+        ("embedding: first three components", _enlarge(_components(evened), side)),
+        ("similarity to the marked place", _enlarge(_similarity(evened, *_mark(grid.shape[1])), side)),
     ]
-    _draw(panels, mark, folder / "picture.png")
+    _draw(panels, _mark(side), folder / "picture.png")
     print(
         f"{len(places) * 2} vectors of {seasons[0][0].dim} numbers in embeddings.parquet, a grid of "
         f"{' x '.join(map(str, grid.shape))} in grid.tif, and picture.png, all in {folder}/ "

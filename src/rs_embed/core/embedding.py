@@ -82,7 +82,7 @@ class Embedding:
         grid = self.values()
         if grid.ndim != 3:
             raise SpecError(f"this embedding is a vector of shape {self.shape}; ask for OutputSpec.grid()")
-        there: NDArray[np.bool_] = np.isfinite(grid).all(axis=0, keepdims=True)[0]
+        there: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(grid), axis=0)
         return np.ascontiguousarray(grid[:, there].T), there
 
     def pca(

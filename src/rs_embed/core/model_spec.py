@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 
-
 class Step(Protocol):
     """One step of a model's own preprocessing, on frames of one window."""
 

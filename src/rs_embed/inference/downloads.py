@@ -199,8 +199,9 @@ def _download_from_hub(checkpoint: Checkpoint, place: Path, who: str) -> None:
             library_name="rs-embed",
         )
     except _hub_errors() as error:
-        first = str(error).strip().partition("\n")[0]
-        raise _unreachable(checkpoint, place, who, f"{type(error).__name__}: {first}") from error
+        cause = error.__cause__ or error  # huggingface_hub speaks of the connection whatever the server said
+        first = str(cause).strip().partition("\n")[0]
+        raise _unreachable(checkpoint, place, who, f"{type(cause).__name__}: {first}") from error
 
 
 def _hub_errors() -> tuple[type[BaseException], ...]:

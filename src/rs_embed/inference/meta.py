@@ -177,13 +177,24 @@ def _prep_meta(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _attribution(plan: Plan, provider: Provider) -> list[str]:
+    """Whom to name: the provider where it has its own word, else the owners of the sensors."""
+    own = getattr(provider, "attribution", None)
+    if own is not None:
+        return [str(own)]
+    years = {plan.temporal.interval[0].year, plan.temporal.interval[1].year} if plan.temporal else set()
+    if plan.temporal and plan.temporal.interval[1] == plan.temporal.interval[1].replace(month=1, day=1):
+        years.discard(plan.temporal.interval[1].year)
+    year = "-".join(str(y) for y in sorted(years)) or "of unknown date"
+    return sorted({i.sensor.attribution.format(year=year) for i in plan.setup.inputs.values() if i.sensor.attribution})
+
+
 def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | None, device: str) -> dict[str, Any]:
     """Return what is known before a pixel is read."""
     setup, spec = plan.setup, plan.setup.spec
     first = next(iter(setup.inputs.values()))
     exact = plan.output.mode == "grid" or spec.pooled == "cells" or plan.output.pooling != "mean"
     geobox = plan.grid_geobox if plan.output.mode == "grid" else plan.lattice.geobox(plan.footprint, plan.step)
-    year = plan.temporal.interval[0].year if plan.temporal else "unknown year"
     found = {
         "schema": SCHEMA,
         "model": spec.name,
@@ -215,7 +226,7 @@ def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | No
         "normalization": {name: i["steps"] for name, i in _input_meta(plan).items()},
         "license": dict(spec.licence),
         "citation": [spec.citation, _LIBRARY],
-        "attribution": [i.sensor.attribution.format(year=year) for i in setup.inputs.values() if i.sensor.attribution],
+        "attribution": _attribution(plan, provider),
         "device": device,
         "dtype": "float32",
         "versions": _versions(),

@@ -32,13 +32,13 @@ _BANDS = ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B11", "B12")
 _FEATURES, _KERNEL = 512, 3
 
 REFERENCE: tuple[tuple[float, float, date], ...] = (
-    *((11.5, 48.1, date(2022, 3, 20)), (11.5, 48.1, date(2022, 6, 3)), (-93.1, 42.1, date(2022, 5, 4))),
-    *((-93.1, 42.1, date(2022, 9, 16)), (5.2, 51.9, date(2022, 7, 8)), (-0.5, 44.3, date(2022, 4, 14))),
-    *((100.1, 30.1, date(2022, 10, 21)), (100.1, 30.1, date(2022, 1, 19)), (-63.5, -31.5, date(2022, 1, 9))),
-    *((147.2, -34.9, date(2022, 10, 1)), (-1.3, 52.3, date(2022, 8, 12)), (78.4, 17.9, date(2022, 2, 13))),
+    *((119.97, 27.16, date(2022, 3, 20)), (-75.54, 45.41, date(2022, 6, 3)), (24.05, 39.12, date(2022, 7, 8))),
+    *((61.59, 45.32, date(2022, 5, 14)), (-76.06, 61.93, date(2022, 8, 12)), (126.14, 61.64, date(2022, 6, 21))),
+    *((123.41, -29.02, date(2022, 1, 9)), (161.84, -40.86, date(2022, 10, 21)), (-174.59, -17.76, date(2022, 4, 14))),
+    *((155.52, 48.82, date(2022, 9, 16)), (11.42, 48.24, date(2022, 11, 28)), (145.87, -36.37, date(2022, 12, 13))),
 )
 """Longitude, latitude (degrees) and day of the pictures of the painted landscape that filters are drawn from."""
-_SIDE, _SPACING = 96, 0.0001
+_SIDE, _SPACING = 64, 0.0001
 """Pixels along a picture's side, and degrees between them (8 to 11 m)."""
 _PATCHES = 20_000
 """How many patches the whitening is fitted to."""

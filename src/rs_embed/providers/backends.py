@@ -55,9 +55,7 @@ def open_provider(backend: Any, *, call: str | None = None) -> Provider:
         return _local(str(path.resolve()), path.stat().st_mtime_ns)
     close = difflib.get_close_matches(name.lower(), NAMES, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ProviderError(
-        f"backend={name!r} is neither a known name ({', '.join(NAMES)}) nor a path that exists{hint}"
-    )
+    raise ProviderError(f"backend={name!r} is neither a known name ({', '.join(NAMES)}) nor a path that exists{hint}")
 
 
 @lru_cache(maxsize=8)
