@@ -257,7 +257,7 @@ def test_a_known_hash_is_required(served: tuple[Path, str]) -> None:
     assert load(right)[1]["pinned"]
     assert not place_of(right).with_name("a.pt.sha256").exists()
     place_of(right).write_bytes(b"something else")
-    with pytest.raises(CheckpointError, match="the catalogue has .* delete .* to download it again"):
+    with pytest.raises(CheckpointError, match=r"the catalogue has .* delete .* to download it again"):
         load(right)
 
 

@@ -205,7 +205,8 @@ def test_weather_varies() -> None:
 
 
 def test_some_scenes_miss_a_corner() -> None:
-    shares = [np.isnan(PROVIDER.read(scene, ("B2",), SMALL)).mean() for scene in scenes()]
+    wide = utm(LON, LAT, 32651, (90, 97), gsd=60.0)
+    shares = [np.isnan(PROVIDER.read(scene, ("B2",), wide)).mean() for scene in scenes()]
     assert any(0 < share < 1 for share in shares) and sum(share == 0 for share in shares) > len(shares) / 2
 
 
@@ -249,7 +250,7 @@ def test_radar_is_linear_power_with_speckle_that_changes() -> None:
     assert level[WATER] < level[CROP] < level[FOREST] < level[TOWN], level
     open_water = ground(*(a.ravel() for a in degrees(geobox))).water.reshape(geobox.shape) == 1
     before, after = (scene[0][open_water] / scene[0][open_water].mean() for scene in (first, second))
-    assert before.size > 5000 and abs(before.std() - 0.5) < 0.1  # four looks; the water's own colours add a little
+    assert before.size > 1000 and abs(before.std() - 0.5) < 0.1  # four looks; the water's own colours add a little
     assert abs(np.corrcoef(before, after)[0, 1]) < 0.1
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import ModelError
 from rs_embed.core.registry import get_spec
+from rs_embed.core.specs import SensorSpec
 from rs_embed.inference.engine import Job
 from rs_embed.inference.plan import Plan
 from rs_embed.inference.session import Progress, Session, data_provider, open_session
@@ -24,6 +25,10 @@ def _session(model: str, data: UserData, provider: ArrayProvider, arguments: Map
             if all(data.sensor.id in {s.sensor for s in spec.inputs[i].sources} for i in inputs):
                 arguments = {**arguments, "modality": name}
                 break
+    first = next(iter(spec.inputs.values()), None)
+    if first is not None and first.any_bands and data.sensor.id not in {s.sensor for s in first.sources}:
+        own = SensorSpec(data.collection, data.canonical_bands, scale_m=first.gsd, cloudy_pct=None)
+        arguments = {**arguments, "sensor": own}
     session = open_session(model, provider, **arguments)
     for item in session.setup.inputs.values():
         lacking = [b for b in item.bands if b not in data.canonical_bands]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from rs_embed.inference.plan import Block, Plan, WindowPlan
 from rs_embed.inference.setup import InputSetup
 from rs_embed.preprocess.fill import fill_invalid
 from rs_embed.preprocess.steps import Resize
+from rs_embed.providers.composite import median
 
 __all__ = ["Sample", "SampleInput", "WindowStats", "collate", "make_samples"]
 
@@ -104,6 +105,27 @@ def _resized(
     return pixels, share >= 0.5
 
 
+def _one_frame(stack: ImageStack, item: InputSetup) -> ImageStack:
+    """Reduce an array's several frames to the one that a net of one frame takes: their median, radar in power."""
+    if item.frames.max > 1 or len(stack.pixels) <= 1:
+        return stack
+    radar = item.sensor.kind == "radar"
+    pixels = 10 ** (stack.pixels / 10) if radar else stack.pixels
+    pixels = np.where(stack.valid[:, None], pixels, np.float32(np.nan))
+    merged = median([np.ascontiguousarray(frame) for frame in pixels])
+    valid = np.isfinite(merged).all(0)
+    merged = np.where(valid, merged, np.float32(1))
+    merged = 10 * np.log10(np.maximum(merged, 1e-30)) if radar else merged
+    middle = stack.times[len(stack.times) // 2 : len(stack.times) // 2 + 1]
+    return replace(
+        stack,
+        pixels=merged[None].astype(np.float32),
+        valid=valid[None],
+        times=middle,
+        scenes=(tuple(scene for frame in stack.scenes for scene in frame),),
+    )
+
+
 def _prepare(plan: Plan, item: InputSetup, stack: ImageStack, crop: tuple[slice, slice]) -> SampleInput:
     pixels = stack.pixels[:, :, crop[0], crop[1]]
     valid = stack.valid[:, crop[0], crop[1]]
@@ -146,6 +168,7 @@ def make_samples(plan: Plan, block: Block, stacks: Mapping[str, ImageStack]) -> 
     ModelError
         If a band is missing that the net cannot do without.
     """
+    stacks = {name: _one_frame(stack, plan.setup.inputs[name]) for name, stack in stacks.items()}
     samples = []
     lonlat = plan.region.lonlat or (float("nan"), float("nan"))
     for window in block.windows:
