@@ -72,6 +72,8 @@ def test_a_10_m_pixel_is_10_m_of_ground(lonlat: tuple[float, float]) -> None:
     geobox = lattice.geobox(lattice.cover(region.shape.bounds))
     assert ground_size(geobox) == pytest.approx((10, 10), rel=0.0065)
     assert geobox.shape[0] in (224, 225)
+    if abs(lonlat[1]) == 90:
+        return  # the ring of all longitudes encloses the pole, not an area
     area = sum(abs(GEOD.geometry_area_perimeter(p)[0]) for p in shapely.get_parts(region.footprint))
     assert area == pytest.approx(2240**2, rel=0.013)
 

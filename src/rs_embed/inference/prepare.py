@@ -113,7 +113,7 @@ def _one_frame(stack: ImageStack, item: InputSetup) -> ImageStack:
     pixels = 10 ** (stack.pixels / 10) if radar else stack.pixels
     pixels = np.where(stack.valid[:, None], pixels, np.float32(np.nan))
     merged = median([np.ascontiguousarray(frame) for frame in pixels])
-    valid = np.isfinite(merged).all(0)
+    valid = np.logical_and.reduce(np.isfinite(merged), axis=0)
     merged = np.where(valid, merged, np.float32(1))
     merged = 10 * np.log10(np.maximum(merged, 1e-30)) if radar else merged
     middle = stack.times[len(stack.times) // 2 : len(stack.times) // 2 + 1]

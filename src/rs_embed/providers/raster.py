@@ -25,6 +25,10 @@ __all__ = ["SUFFIXES", "RasterFile", "describe", "read_bands", "read_whole"]
 SUFFIXES = (".tif", ".tiff", ".jp2", ".nc", ".vrt")
 """File names that are taken for rasters (lower case)."""
 
+_ENV = {"GDAL_NUM_THREADS": "1"}
+"""In threads of its own, GDAL loses the errors of damaged JPEG 2000 tiles and answers with what was in memory."""
+_UNPLACED = "{} has no georeference (or is damaged: fetch it again); give the file a coordinate reference system first"
+
 
 @dataclass(frozen=True)
 class RasterFile:
@@ -126,10 +130,10 @@ def read_bands(
     decode = decoding or Decoding()
     label = ", ".join(names) or ", ".join(map(str, indexes))
     try:
-        with rasterio.open(path) as dataset:
+        with rasterio.Env(**_ENV), rasterio.open(path) as dataset:
             grid = _grid(dataset)
             if grid.crs is None:
-                raise ProviderError(f"{name_of(path)} has no coordinate reference system; warp it to one first")
+                raise ProviderError(_UNPLACED.format(name_of(path)))
             nodata = [dataset.nodatavals[i - 1] for i in indexes]
 
             def read(rows: slice, cols: slice) -> NDArray[np.float32]:
@@ -137,6 +141,8 @@ def read_bands(
                 return np.stack([decode(band, marker) for band, marker in zip(raw, nodata, strict=True)])
 
             return resample(read, len(indexes), grid, geobox, classes=classes)
+    except NotGeoreferencedWarning as error:  # where warnings are errors
+        raise ProviderError(_UNPLACED.format(name_of(path))) from error
     except (RasterioError, OSError) as error:
         raise _unreadable(path, label, error) from error
 
@@ -147,7 +153,7 @@ def read_whole(path: str) -> tuple[RasterFile, NDArray[np.generic]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as dataset:
+            with rasterio.Env(**_ENV), rasterio.open(path) as dataset:
                 return about, dataset.read()
     except (RasterioError, OSError) as error:
         raise _unreadable(path, "1", error) from error

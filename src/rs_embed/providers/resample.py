@@ -34,6 +34,8 @@ _CONTROL = 16
 """Pixels between exact transformations; linear in between (error ≈ d²/8R: 5e-5 px at 10 m)."""
 _ALIGNED_SIZE = 1e-9
 _ALIGNED_PX = 1e-4
+_SAMPLES = 32
+"""Most samples along a side of a coarse pixel."""
 _BUDGET = 8_000_000
 """Source values held at once."""
 _CHUNK = 250_000
@@ -75,7 +77,9 @@ class _Axes:
 def alignment(grid: Grid, geobox: GeoBox) -> tuple[int, int, int] | None:
     """Return ``(k, row, column)`` where pixels of the lattice are exactly k × k of the grid's; else None.
 
-    Row and column are those of the grid's pixel at the lattice's corner; they may lie outside.
+    Row and column are those of the grid's pixel at the lattice's corner; they may lie outside. Pixels of the same size
+    that lie askew are shifted by at most half a pixel rather than blurred: interpolating half-way between pixels moved
+    the median of a real scene's red band by a quarter, the shift by nothing.
     """
     src, dst = grid.affine, geobox.affine
     if grid.crs != geobox.crs or src.b or src.d or dst.b or dst.d:
@@ -85,6 +89,8 @@ def alignment(grid: Grid, geobox: GeoBox) -> tuple[int, int, int] | None:
     if k < 1 or abs(ratio / k - 1) > _ALIGNED_SIZE or abs(dst.e / src.e / k - 1) > _ALIGNED_SIZE:
         return None
     col, row = (dst.c - src.c) / src.a, (dst.f - src.f) / src.e
+    if k == 1:
+        return 1, math.floor(row + 0.5 - _ALIGNED_PX), math.floor(col + 0.5 - _ALIGNED_PX)
     if max(abs(col - round(col)), abs(row - round(row))) > _ALIGNED_PX:
         return None
     return k, round(row), round(col)
@@ -149,21 +155,25 @@ def _padded(
 
 def _box_mean(block: Block, k: int) -> Block:
     """Means of k × k pixels, NaN where fewer than half of them have data; summed in a fixed order."""
-    total = np.zeros((block.shape[0], block.shape[1] // k, block.shape[2] // k))
-    count = np.zeros(total.shape, np.int32)
-    for i in range(k):
-        for j in range(k):
-            part = block[:, i::k, j::k]
-            known = ~np.isnan(part)
-            total += np.where(known, part, 0)
-            count += known
+    known = ~np.isnan(block)
+    total = _sum_every(_sum_every(np.where(known, block, 0).astype(np.float64), k, 1), k, 2)
+    count = _sum_every(_sum_every(known.astype(np.int32), k, 1), k, 2)
     return np.where(2 * count >= k * k, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def _sum_every(values: NDArray[Any], k: int, axis: int) -> NDArray[Any]:
+    """Sums of k neighbours along an axis, added one after the other."""
+    first = (slice(None),) * axis
+    total = values[(*first, slice(0, None, k))].copy()
+    for i in range(1, k):
+        total += values[(*first, slice(i, None, k))]
+    return total
 
 
 def _interpolate(read: ReadWindow, grid: Grid, geobox: GeoBox, out: Block, *, classes: bool) -> None:
     """Fill ``out`` by nearest or bilinear samples, a band of rows at a time."""
     ratio = _coarseness(grid, geobox)
-    samples = 1 if classes or ratio < 2 else math.ceil(ratio - 1e-6)
+    samples = 1 if classes or ratio < 2 else min(math.ceil(ratio - 1e-6), _SAMPLES)
     axes = _Axes.of(geobox)
     channels, height, width = out.shape
     step = max(1, int(min(_BUDGET / (width * max(ratio, 1.0) ** 2 * channels), _CHUNK / width)))

@@ -1,0 +1,81 @@
+"""Every model of the catalogue, with a checkpoint made from its own net where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rs_embed import reset_runtime
+from rs_embed.core.model_spec import Build, ModelSpec
+from rs_embed.core.registry import get_spec
+
+PREFIXES = ("", "visual.", "encoder.", "module.", "model.", "backbone.", "image_encoder.", "vision_model.")
+
+
+def smallest(spec: ModelSpec) -> str:
+    """Name of the variant with the fewest weights."""
+    return min(spec.variants, key=lambda name: spec.variants[name].parameters or 0)
+
+
+def published(state: Mapping[str, Any], convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None) -> dict[str, Any]:
+    """The state under names that the model's converter turns back into its net's."""
+    for prefix in PREFIXES:
+        named = {prefix + name: value for name, value in state.items()}
+        try:
+            back = dict(named) if convert is None else convert(named)
+        except (KeyError, ValueError):
+            continue
+        if {n for n in back if "num_batches" not in n} == {n for n in state if "num_batches" not in n}:
+            return named
+    raise AssertionError(f"no prefix of {PREFIXES} fits the converter; add the model's here")
+
+
+def make_checkpoint(spec: ModelSpec, variant: str, folder: Path) -> Path:
+    """Save seeded random weights of a variant's net under their published names."""
+    import torch
+
+    chosen = spec.adapt(spec.variants[variant], {})
+    bands = {name: item.bands for name, item in spec.inputs.items()}
+    sensors = {name: item.sources[0].sensor for name, item in spec.inputs.items()}
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        net = spec.encoder(Build(chosen, {n: o.default for n, o in spec.options.items()}, bands, sensors)).net
+        for name, weight in net.named_parameters():
+            if weight.ndim == 1 and not weight.any():  # biases that begin as zero
+                torch.nn.init.normal_(weight, std=0.02)
+            assert torch.isfinite(weight).all(), f"{name} is not initialised"
+    assert chosen.checkpoint is not None
+    file = folder / f"{spec.name}-{variant}.pt"
+    torch.save(published(net.state_dict(), chosen.checkpoint.convert), file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def arguments_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """The options that make a model run without a network: the smallest variant, a checkpoint of random weights."""
+    known: dict[str, dict[str, Any]] = {}
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def options(model: str) -> dict[str, Any]:
+        if model not in known:
+            spec, found = get_spec(model), {}
+            name = smallest(spec)
+            if len(spec.variants) > 1:
+                found["variant"] = name
+            if spec.variants[name].checkpoint is not None:
+                pytest.importorskip("torch")
+                found["checkpoint"] = str(make_checkpoint(spec, name, folder))
+            known[model] = found
+        return known[model]
+
+    return options
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget() -> Iterator[None]:
+    """Loaded models do not outlive a module's tests."""
+    yield
+    reset_runtime()
