@@ -32,7 +32,9 @@ class FakeProvider:
     name = "fake"
     source = "fake"
 
-    def __init__(self, loading: Loading | None = None, valid: Callable[[ImageRequest, ImageStack], Any] | None = None) -> None:
+    def __init__(
+        self, loading: Loading | None = None, valid: Callable[[ImageRequest, ImageStack], Any] | None = None
+    ) -> None:
         self.loading, self.valid = loading, valid
         self.loaded: list[tuple[ImageRequest, GeoBox]] = []
         self.lock = threading.Lock()

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rs_embed.core.describe import describe
 from rs_embed.core.embedding import Embedding
-from rs_embed.core.errors import ModelError, RSEmbedError, SpecError
+from rs_embed.core.errors import ModelError, RSEmbedError
 from rs_embed.core.registry import get_spec, list_models
 from rs_embed.core.specs import FetchSpec, InputPrepSpec, OutputSpec, SensorSpec, TemporalSpec
 
 if TYPE_CHECKING:
-    from rs_embed.inference.session import Result, Session
+    from rs_embed.inference.session import Session
     from rs_embed.providers.arrays import UserData
     from rs_embed.providers.base import Provider
 
 __all__ = [
-    "Model",
     "describe_model",
     "disable_pretty_warnings",
     "enable_pretty_warnings",
@@ -27,15 +25,11 @@ __all__ = [
     "get_embedding_from_data",
     "get_embeddings_batch",
     "get_embeddings_batch_from_data",
-    "inspect_gee_patch",
-    "inspect_model_input",
-    "inspect_provider_patch",
     "list_models",
     "list_models_for_data",
     "reset_runtime",
 ]
 
-DEFAULT_TIME = ("2022-06-01", "2022-09-01")
 _POOLED = OutputSpec.pooled()
 
 
@@ -48,144 +42,6 @@ def describe_model(model: str) -> dict[str, Any]:
         If there is no model of that name; the message lists close matches.
     """
     return describe(get_spec(model))
-
-
-class Model:
-    """A model with its options, loaded once and called again and again.
-
-    Parameters
-    ----------
-    name
-        A model id or alias; `list_models` lists them.
-    backend
-        Where imagery comes from: see `get_embedding`.
-    options
-        The model's own options: ``describe_model(name)["model_config"]``.
-
-    Raises
-    ------
-    RSEmbedError
-        If anything of it is unknown or does not fit, when it is made.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        backend: str | Provider = "auto",
-        device: str = "auto",
-        sensor: SensorSpec | None = None,
-        fetch: FetchSpec | None = None,
-        modality: str | None = None,
-        output: OutputSpec = _POOLED,
-        input_prep: InputPrepSpec | str | None = "resize",
-        batch_size: int | None = None,
-        precision: str = "float32",
-        **options: Any,
-    ) -> None:
-        from rs_embed.inference.session import open_session
-        from rs_embed.providers.backends import open_provider
-
-        self.name = get_spec(name).name
-        self.provider = open_provider(backend)
-        self._session: Session = open_session(
-            name,
-            self.provider,
-            sensor=sensor,
-            fetch=fetch,
-            modality=modality,
-            output=output,
-            device=device,
-            input_prep=input_prep,
-            precision=precision,
-            batch_size=batch_size,
-            options=options,
-        )
-        self._session.runtime()
-
-    def __repr__(self) -> str:
-        return f"<Model {self.name} backend={self.provider.name!r}>"
-
-    def describe(self) -> dict[str, Any]:
-        """Return the static facts of the model."""
-        return describe_model(self.name)
-
-    def get_embedding(self, spatial: Any, *, temporal: TemporalSpec | None = None) -> Embedding:
-        """Embed one region."""
-        return self.get_embeddings_batch([spatial], temporal=temporal)[0]
-
-    def get_embeddings_batch(
-        self,
-        spatials: Sequence[Any],
-        *,
-        temporal: TemporalSpec | Sequence[TemporalSpec] | None = None,
-        on_error: str = "raise",
-        show_progress: bool | None = None,
-    ) -> list[Embedding]:
-        """Embed many regions; the result has their length and order."""
-        return _embed(self._session, self.provider, spatials, temporal, on_error, show_progress)
-
-    @staticmethod
-    def list_models(*, include_aliases: bool = False) -> list[str]:
-        """Return the ids of all models."""
-        return list_models(include_aliases=include_aliases)
-
-
-def _temporals(temporal: Any, count: int) -> list[TemporalSpec]:
-    """Return one span a region."""
-    if temporal is None:
-        start, end = DEFAULT_TIME
-        warnings.warn(
-            f"temporal=None: using the package's default window {start}..{end}; pass TemporalSpec to choose",
-            UserWarning,
-            stacklevel=4,
-        )
-        return [TemporalSpec.range(start, end)] * count
-    if isinstance(temporal, TemporalSpec):
-        return [temporal] * count
-    if isinstance(temporal, Sequence) and not isinstance(temporal, str):
-        spans = list(temporal)
-        if len(spans) != count or not all(isinstance(t, TemporalSpec) for t in spans):
-            raise SpecError(f"temporal must be one TemporalSpec or {count} of them, one a region; got {len(spans)}")
-        return spans
-    raise SpecError(f"temporal={temporal!r} must be a TemporalSpec, such as TemporalSpec.year(2022)")
-
-
-def _progress(show: bool | None) -> Any:
-    """Return a wrapper that draws a progress bar on standard error where somebody watches."""
-
-    def draw(results: Iterator[Result], total: int) -> Iterator[Result]:
-        if show is False or (show is None and (total < 2 or not sys.stderr.isatty())):
-            yield from results
-            return
-        from rich.console import Console
-        from rich.progress import track
-
-        yield from track(results, total=total, description="embedding", console=Console(stderr=True))
-
-    return draw
-
-
-def _check_on_error(on_error: str) -> None:
-    if on_error not in ("raise", "return"):
-        raise SpecError(f"on_error={on_error!r} is not known; accepted: 'raise', 'return'")
-
-
-def _embed(
-    session: Session,
-    provider: Provider,
-    spatials: Sequence[Any],
-    temporal: Any,
-    on_error: str,
-    show_progress: bool | None,
-) -> list[Embedding]:
-    _check_on_error(on_error)
-    if isinstance(spatials, str | Mapping) or not isinstance(spatials, Sequence):
-        raise ModelError(f"spatials must be a non-empty list of regions, got {type(spatials).__name__}")
-    if not spatials:
-        raise ModelError("spatials must be a non-empty list of regions")
-    jobs = list(session.jobs(spatials, _temporals(temporal, len(spatials)), provider))
-    return session.collect(jobs, on_error=on_error, progress=_progress(show_progress))
 
 
 def _open(model: str, backend: Any, call: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[Session, Provider]:
@@ -259,10 +115,12 @@ def get_embedding(
     ProviderError
         Imagery that cannot be reached; `NoImageryError` where there is none.
     """
+    from rs_embed.inference.calls import embed_regions
+
     call = {"spatial": spatial, "temporal": temporal, "sensor": sensor, "fetch": fetch, "modality": modality}
     arguments = _arguments(sensor, fetch, modality, output, device, input_prep, precision, None, model_options)
     session, provider = _open(model, backend, call, arguments)
-    return _embed(session, provider, [spatial], temporal, "raise", False)[0]
+    return embed_regions(session, provider, [spatial], temporal, "raise", False)[0]
 
 
 def _arguments(
@@ -328,10 +186,12 @@ def get_embeddings_batch(
     BatchError
         Some regions failed; it holds the results of the others.
     """
+    from rs_embed.inference.calls import embed_regions
+
     call = {"spatials": spatials, "temporal": temporal, "sensor": sensor, "fetch": fetch, "modality": modality}
     arguments = _arguments(sensor, fetch, modality, output, device, input_prep, precision, batch_size, model_options)
     session, provider = _open(model, backend, call, arguments)
-    return _embed(session, provider, spatials, temporal, on_error, show_progress)
+    return embed_regions(session, provider, spatials, temporal, on_error, show_progress)
 
 
 def get_embedding_from_data(
@@ -382,13 +242,14 @@ def get_embeddings_batch_from_data(
     ModelError
         If the model cannot take the collection or the bands of the data.
     """
+    from rs_embed.inference.calls import check_on_error, progress_bar
     from rs_embed.inference.from_data import embed_data
 
-    _check_on_error(on_error)
+    check_on_error(on_error)
     if not isinstance(datas, Sequence) or isinstance(datas, str) or not datas:
         raise ModelError("datas must be a non-empty list of UserData")
     arguments = _arguments(None, None, modality, output, device, input_prep, precision, batch_size, model_options)
-    return embed_data(model, datas, arguments, on_error=on_error, progress=_progress(show_progress))
+    return embed_data(model, datas, arguments, on_error=on_error, progress=progress_bar(show_progress))
 
 
 def list_models_for_data(data: UserData) -> list[dict[str, Any]]:
@@ -410,68 +271,6 @@ def list_models_for_data(data: UserData) -> list[dict[str, Any]]:
             bands, reason = None, str(error)
         found.append({"model": name, "compatible": reason is None, "bands_used": bands, "reason": reason})
     return found
-
-
-def inspect_provider_patch(
-    *,
-    spatial: Any,
-    temporal: TemporalSpec | None = None,
-    sensor: SensorSpec,
-    backend: str | Provider = "gee",
-    name: str = "gee_patch",
-    value_range: tuple[float, float] | None = None,
-    return_array: bool = False,
-) -> dict[str, Any]:
-    """Return a quality report of imagery, without a model.
-
-    Returns
-    -------
-    dict
-        ``ok``, ``report`` (shape, finite share, statistics and histogram by band, issues), ``sensor``, ``temporal``,
-        ``backend``, ``artifacts``, and ``array_chw`` (invalid pixels as ``sensor.fill_value``) where asked for.
-    """
-    from rs_embed.inference.inspect import inspect_patch
-    from rs_embed.providers.backends import open_provider
-
-    provider = open_provider(backend)
-    span = _temporals(temporal, 1)[0]
-    return inspect_patch(provider, spatial, span, sensor, name=name, value_range=value_range, return_array=return_array)
-
-
-def inspect_gee_patch(**arguments: Any) -> dict[str, Any]:
-    """Return `inspect_provider_patch` of the same arguments (the older name)."""
-    return inspect_provider_patch(**arguments)
-
-
-def inspect_model_input(
-    model: str,
-    *,
-    spatial: Any,
-    temporal: TemporalSpec | None = None,
-    sensor: SensorSpec | None = None,
-    fetch: FetchSpec | None = None,
-    modality: str | None = None,
-    backend: str | Provider = "gee",
-    value_range: tuple[float, float] | None = None,
-    return_arrays: bool = False,
-    **model_options: Any,
-) -> dict[str, Any]:
-    """Return a quality report of each frame that a model would get, without running it.
-
-    Returns
-    -------
-    dict
-        ``ok``, ``model``, ``backend``, ``n_frames``, ``n_empty``, ``frames`` (``index``, ``start``, ``end``,
-        ``empty``, ``report``, ``array_chw`` where asked for), ``fetch_meta``, ``sensor``, ``temporal``, ``artifacts``.
-    """
-    from rs_embed.inference.inspect import inspect_input
-    from rs_embed.inference.session import open_session
-    from rs_embed.providers.backends import open_provider
-
-    provider = open_provider(backend)
-    session = open_session(model, provider, sensor=sensor, fetch=fetch, modality=modality, options=model_options)
-    span = _temporals(temporal, 1)[0]
-    return inspect_input(session, provider, spatial, span, value_range=value_range, return_arrays=return_arrays)
 
 
 def reset_runtime() -> dict[str, int]:

@@ -152,6 +152,17 @@ def _write(embeddings: list[Any], spatials: list[Any], out: Path) -> None:
     (write_npy if suffix == ".npy" else write_geotiff)(embeddings[0], out)
 
 
+def _check_out(out: Path, *, grid: bool, overwrite: bool) -> None:
+    """Say before any work what cannot be written."""
+    from rs_embed.store.files import check_target
+
+    check_target(out, overwrite=overwrite)
+    if out.suffix.lower() in (".tif", ".tiff") and not grid:
+        raise SpecError(f"{out.name}: a GeoTIFF holds a grid; add --grid")
+    if out.suffix.lower() == ".parquet" and grid:
+        raise SpecError(f"{out.name}: a table holds vectors; leave --grid out, or write a .tif")
+
+
 @app.command("embed")
 def embed(
     model: Annotated[str, typer.Argument(help="A model id or alias.")],
@@ -193,13 +204,7 @@ def embed(
 
     spatials, ids = _regions(point, buffer, bbox, regions)
     if out is not None:
-        from rs_embed.store.files import check_target
-
-        check_target(out, overwrite=overwrite)
-        if out.suffix.lower() in (".tif", ".tiff") and not grid:
-            raise SpecError(f"{out.name}: a GeoTIFF holds a grid; add --grid")
-        if out.suffix.lower() == ".parquet" and grid:
-            raise SpecError(f"{out.name}: a table holds vectors; leave --grid out, or write a .tif")
+        _check_out(out, grid=grid, overwrite=overwrite)
     embeddings = get_embeddings_batch(
         model,
         spatials=spatials,

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_embed.api import get_embedding, get_embeddings_batch, inspect_provider_patch
+from rs_embed.api import get_embedding, get_embeddings_batch
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.geometry import locate
 from rs_embed.core.specs import OutputSpec, PointBuffer, SensorSpec, TemporalSpec
+from rs_embed.inspection import inspect_provider_patch
 from rs_embed.store.files import write_geotiff, write_parquet
 
 __all__ = ["PLACE", "run_demo"]

@@ -20,7 +20,9 @@ def smallest(spec: ModelSpec) -> str:
     return min(spec.variants, key=lambda name: spec.variants[name].parameters or 0)
 
 
-def published(state: Mapping[str, Any], convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None) -> dict[str, Any]:
+def published(
+    state: Mapping[str, Any], convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None
+) -> dict[str, Any]:
     """The state under names that the model's converter turns back into its net's."""
     for prefix in PREFIXES:
         named = {prefix + name: value for name, value in state.items()}

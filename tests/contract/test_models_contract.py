@@ -135,7 +135,10 @@ def test_a_grid_is_georeferenced(embed: Any, spec: ModelSpec, options: dict[str,
     assert c + a > left and f + e < top  # and no cell is wholly outside
     reference = grid.coords["spatial_ref"].attrs
     assert reference["GeoTransform"].split()[:2] == [repr(c), repr(a)]
-    assert f'"EPSG","{region.crs.epsg}"' in reference["crs_wkt"].replace(", ", ",") or "UTM zone 32N" in reference["crs_wkt"]
+    assert (
+        f'"EPSG","{region.crs.epsg}"' in reference["crs_wkt"].replace(", ", ",")
+        or "UTM zone 32N" in reference["crs_wkt"]
+    )
     assert json.loads(grid.attrs["rs_embed_meta"])["model"] == spec.name
 
 
@@ -240,7 +243,12 @@ def test_the_metadata_are_whole_and_plain_json(embed: Any, spec: ModelSpec) -> N
 
 def test_the_metadata_name_no_path_user_or_host(embed: Any, options: dict[str, Any], tmp_path: Path) -> None:
     text = json.dumps(embed().meta)
-    private = {str(Path.home()), str(tmp_path.parent), os.getcwd(), str(Path(options.get("checkpoint", "/none")).parent)}
+    private = {
+        str(Path.home()),
+        str(tmp_path.parent),
+        os.getcwd(),
+        str(Path(options.get("checkpoint", "/none")).parent),
+    }
     private |= {getpass.getuser(), socket.gethostname()} - {"root", "localhost"}
     assert not [word for word in private if len(word) > 3 and word in text]
 
@@ -282,7 +290,10 @@ def test_a_wrong_checkpoint_is_told_by_its_first_key(
     first, *_, last = good
     half = tmp_path / "half.pt"
     half.write_bytes(Path(options["checkpoint"]).read_bytes()[:100_000])
-    cases = {"lacking": {k: v for k, v in good.items() if k != last}, "misshapen": {**good, first: torch.zeros(3, 1, 7)}}
+    cases = {
+        "lacking": {k: v for k, v in good.items() if k != last},
+        "misshapen": {**good, first: torch.zeros(3, 1, 7)},
+    }
     for name, state in cases.items():
         file = tmp_path / f"{name}.pt"
         torch.save(state, file)
@@ -359,7 +370,13 @@ class Spoilt(SyntheticProvider):
             bad = np.broadcast_to(self.spoil(stack.geobox), stack.valid.shape)
             pixels = np.where(bad[:, None], np.float32(np.nan), stack.pixels)
             yield ImageStack(
-                pixels, stack.valid & ~bad, stack.times, stack.geobox, stack.missing_bands, stack.scenes, stack.observations
+                pixels,
+                stack.valid & ~bad,
+                stack.times,
+                stack.geobox,
+                stack.missing_bands,
+                stack.scenes,
+                stack.observations,
             )
 
 

@@ -121,7 +121,8 @@ def test_a_polygon_in_two_parts_over_the_antimeridian_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "spatial", [PointBuffer(0, 90, 500), PointBuffer(77, -90, 500), PointBuffer(0, 89.999, 5000), PointBuffer(0, 85, 500)]
+    "spatial",
+    [PointBuffer(0, 90, 500), PointBuffer(77, -90, 500), PointBuffer(0, 89.999, 5000), PointBuffer(0, 85, 500)],
 )
 def test_the_poles_have_footprints(spatial: PointBuffer) -> None:
     region = locate(spatial)

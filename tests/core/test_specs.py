@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from shapely.geometry import LineString, MultiPolygon, Point, box, mapping
 from shapely.geometry import Polygon as ShapelyPolygon
 
-from rs_embed import BBox, FetchSpec, InputPrepSpec, OutputSpec, PointBuffer, Polygon, SensorSpec, SpecError, TemporalSpec
+from rs_embed import (
+    BBox,
+    FetchSpec,
+    InputPrepSpec,
+    OutputSpec,
+    PointBuffer,
+    Polygon,
+    SensorSpec,
+    SpecError,
+    TemporalSpec,
+)
 from rs_embed.core.regions import norm_spatial
 from rs_embed.core.specs import norm_input_prep
 

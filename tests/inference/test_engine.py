@@ -14,7 +14,17 @@ from affine import Affine
 from fakes import FakeProvider, PatchMeans, fake_model, painted
 from odc.geo.geobox import GeoBox
 
-from rs_embed import BBox, Embedding, InputPrepSpec, ModelError, NoImageryError, OutputSpec, PointBuffer, ProviderError, TemporalSpec
+from rs_embed import (
+    BBox,
+    Embedding,
+    InputPrepSpec,
+    ModelError,
+    NoImageryError,
+    OutputSpec,
+    PointBuffer,
+    ProviderError,
+    TemporalSpec,
+)
 from rs_embed.core.errors import RSEmbedError
 from rs_embed.core.imagery import ImageRequest
 from rs_embed.core.model_spec import Build, ModelSpec, Window
@@ -284,7 +294,9 @@ def test_nothing_comes_of_nothing() -> None:
 def test_the_numbers_are_those_of_the_pixels(mode: str, output: OutputSpec) -> None:
     """Patch means of painted pixels, computed here without engine, plan or accumulator."""
     provider = FakeProvider()
-    session = opened(Window(size=64, patch=8, min=64, max=64, multiple=8, square=True), provider, output=output, input_prep=mode)
+    session = opened(
+        Window(size=64, patch=8, min=64, max=64, multiple=8, square=True), provider, output=output, input_prep=mode
+    )
     region = BBox(500_000, 5_000_000 - 640, 500_640, 5_000_000, crs="EPSG:32632")
     ((_, found),) = run(session, provider, [region])
     assert isinstance(found, Embedding)

@@ -207,7 +207,13 @@ def test_a_large_grid_of_a_pixel_model_gets_larger_cells() -> None:
 
 sizes = st.integers(1, 700)
 preps = st.sampled_from(
-    [InputPrepSpec.resize(), InputPrepSpec.tile(), InputPrepSpec.tile(64, 48), InputPrepSpec.tile(64, 32), InputPrepSpec.auto()]
+    [
+        InputPrepSpec.resize(),
+        InputPrepSpec.tile(),
+        InputPrepSpec.tile(64, 48),
+        InputPrepSpec.tile(64, 32),
+        InputPrepSpec.auto(),
+    ]
 )
 nets = st.sampled_from([FIXED, ANY, SQUARE, PIXEL])
 offsets = st.tuples(st.floats(-50, 50), st.floats(-50, 50))

@@ -301,10 +301,21 @@ def locate(spatial: SpatialSpec) -> Region:
         same = own is not None and own.epsg == code
         shape = outline if same else _project(_densify(outline), spatial.crs, f"EPSG:{code}")
     if not all(math.isfinite(v) for v in shape.bounds):
-        raise SpecError(f"{spatial} does not lie where {_crs(spatial.crs)} can be projected from; check its numbers")
+        raise SpecError(
+            f"{spatial}: its extent in km is too large for one plane of metres, or its numbers are not {spatial.crs} "
+            f"(scale error limit {_MAX_SCALE_ERROR:.0%}); split it, or check them"
+        )
+    if not shape.is_valid:  # around a pole, meridians meet: the outline touches itself
+        shape = _largest(shapely.make_valid(shape))
     _check_scale(spatial, shape, code)
     crs = f"EPSG:{code}"
     return Region(_crs(crs), shape, (lon, lat), _to_lonlat(_densify(shape), crs))
+
+
+def _largest(shape: BaseGeometry) -> BaseGeometry:
+    """Return the polygons of a mended geometry."""
+    parts = [p for p in shapely.get_parts(shape) if p.area > 0]
+    return shapely.union_all(parts) if parts else shape
 
 
 def _check_scale(spatial: SpatialSpec, shape: BaseGeometry, code: int) -> None:

@@ -69,7 +69,7 @@ class BBox:
             return
         _lonlat("BBox", ("minlon", "minlat"), self.minlon, self.minlat)
         _lonlat("BBox", ("maxlon", "maxlat"), self.maxlon, self.maxlat)
-        if self.minlon == self.maxlon:
+        if self.minlon == self.maxlon or (self.minlon, self.maxlon) == (180, -180):
             raise SpecError(f"BBox.minlon and maxlon are both {self.minlon}; a box needs a width")
         if self.minlon > self.maxlon and self.minlon - self.maxlon < 180:
             width = 360 + self.maxlon - self.minlon

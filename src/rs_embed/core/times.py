@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
@@ -26,6 +27,14 @@ def _moment(name: str, value: Any) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def _shifted(moment: datetime, days: float) -> datetime:
+    """Return the moment some days later."""
+    try:
+        return moment + timedelta(days=days)
+    except OverflowError as error:
+        raise SpecError(f"{moment.date()} {days:+g} days lies outside the calendar (years 1 to 9999)") from error
+
+
 def _text(moment: datetime) -> str:
     return moment.date().isoformat() if moment.time() == datetime.min.time() else moment.isoformat()
 
@@ -42,9 +51,9 @@ class TemporalSpec:
     def __post_init__(self) -> None:
         check_choice("TemporalSpec", "mode", self.mode, ("year", "range"))
         if self.mode == "year":
-            if isinstance(self.year, bool) or self.year is None or not str(self.year).strip().isdigit():
+            if isinstance(self.year, bool) or not re.fullmatch(r"[0-9]{1,4}", str(self.year).strip()):
                 raise SpecError(f"TemporalSpec.year={self.year!r} must be a whole number such as 2022")
-            object.__setattr__(self, "year", int(self.year))
+            object.__setattr__(self, "year", int(str(self.year).strip()))
         else:
             for name in ("start", "end"):
                 if getattr(self, name) is None:
@@ -77,17 +86,19 @@ class TemporalSpec:
     def around(cls, date: Any, days: float = 15) -> TemporalSpec:
         """``days`` days before ``date`` to ``days`` days after its end (the day itself is included)."""
         half = check_number("TemporalSpec", "days", days)
-        if half < 0:
-            raise SpecError(f"TemporalSpec.around(days={days}) must not be negative")
+        if not 0 <= half <= 36525:
+            raise SpecError(f"TemporalSpec.around(days={days}) must not be negative, nor more than a century")
         moment = _moment("date", date)
-        return cls.range(moment - timedelta(days=half), moment + timedelta(days=half + 1))
+        return cls.range(_shifted(moment, -half), _shifted(moment, half + 1))
 
     @classmethod
     def years(cls, first: int, last: int) -> tuple[TemporalSpec, ...]:
         """One span a year, from ``first`` to ``last``, both included."""
-        if int(first) > int(last):
+        ends = (cls(mode="year", year=first), cls(mode="year", year=last))
+        start, end = (int(e.year or 0) for e in ends)
+        if start > end:
             raise SpecError(f"TemporalSpec.years({first}, {last}) ends before it starts")
-        return tuple(cls(mode="year", year=y) for y in range(int(first), int(last) + 1))
+        return tuple(cls(mode="year", year=y) for y in range(start, end + 1))
 
     @classmethod
     def parse(cls, text: str) -> TemporalSpec:
@@ -100,10 +111,10 @@ class TemporalSpec:
             return cls(mode="year", year=int(value))
         if len(parts) == 1 and len(value) == 7:
             start = _moment("start", f"{value}-01")
-            return cls.range(start, (start + timedelta(days=32)).replace(day=1))
+            return cls.range(start, _shifted(start, 32).replace(day=1))
         if len(parts) == 1 and len(value) == 10:
             start = _moment("start", value)
-            return cls.range(start, start + timedelta(days=1))
+            return cls.range(start, _shifted(start, 1))
         raise SpecError(f"time {text!r} is not understood; write 2022, 2022-06, 2022-06-15 or 2022-06-01/2022-09-01")
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -17,11 +15,12 @@ from odc.geo.geobox import GeoBox
 from rs_embed.core.errors import ModelError
 from rs_embed.core.geometry import Lattice, Rect, Region
 from rs_embed.core.imagery import ImageRequest, Interval
-from rs_embed.core.model_spec import Frames, Window
+from rs_embed.core.model_spec import Window
 from rs_embed.core.specs import InputPrepSpec, OutputSpec, TemporalSpec
+from rs_embed.inference.frames import split_time
 from rs_embed.inference.setup import InputSetup, Setup
 
-__all__ = ["Block", "Plan", "WindowPlan", "make_plan", "split_time"]
+__all__ = ["Block", "Plan", "WindowPlan", "make_plan"]
 
 BLOCK_BYTES = 64 * 2**20
 """Pixels that are loaded at once."""
@@ -132,46 +131,6 @@ class Plan:
                 orbit=item.wanted.orbit,
             )
         return found
-
-
-def _months(start: datetime, end: datetime) -> list[Interval]:
-    """Split at the first of each month; an end piece shorter than half a month joins its neighbour."""
-    edges = [start]
-    while edges[-1] < end:
-        year, month = divmod(edges[-1].year * 12 + edges[-1].month, 12)
-        edges.append(min(end, datetime(year, month + 1, 1, tzinfo=start.tzinfo)))
-    half = timedelta(days=14)
-    if len(edges) > 2 and edges[1] - edges[0] < half:
-        del edges[1]
-    if len(edges) > 2 and edges[-1] - edges[-2] < half:
-        del edges[-2]
-    return list(itertools.pairwise(edges))
-
-
-def split_time(frames: Frames, temporal: TemporalSpec | None, model: str) -> tuple[Interval, ...]:
-    """Return the interval of each frame.
-
-    Raises
-    ------
-    ModelError
-        If the span makes more frames than the net takes.
-    """
-    if temporal is None or frames.kind == "static":
-        return ()
-    start, end = temporal.interval
-    if frames.kind == "acquisitions" or frames.step == "whole":
-        return ((start, end),)
-    if frames.step == "month":
-        found = _months(start, end)
-    else:
-        width = (end - start) / int(frames.step)
-        found = [(start + i * width, start + (i + 1) * width) for i in range(int(frames.step))]
-    if len(found) > frames.max:
-        raise ModelError(
-            f"{model} takes at most {frames.max} frames, and {start.date()}/{end.date()} makes {len(found)}; "
-            "give a shorter time, or fewer and longer frames where the model has an option for it"
-        )
-    return tuple(found)
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -1,0 +1,83 @@
+"""What the public calls share: one span of time a region, progress, and running a list of regions."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rs_embed.core.embedding import Embedding
+from rs_embed.core.errors import ModelError, SpecError
+from rs_embed.core.specs import TemporalSpec
+from rs_embed.inference.session import Result, Session
+from rs_embed.providers.base import Provider
+
+__all__ = ["check_on_error", "embed_regions", "one_span_each", "progress_bar"]
+
+DEFAULT_TIME = ("2022-06-01", "2022-09-01")
+
+
+def one_span_each(temporal: Any, count: int) -> list[TemporalSpec]:
+    """Return one span a region."""
+    if temporal is None:
+        start, end = DEFAULT_TIME
+        warnings.warn(
+            f"temporal=None: using the package's default window {start}..{end}; pass TemporalSpec to choose",
+            UserWarning,
+            stacklevel=5,
+        )
+        return [TemporalSpec.range(start, end)] * count
+    if isinstance(temporal, TemporalSpec):
+        return [temporal] * count
+    if isinstance(temporal, Sequence) and not isinstance(temporal, str):
+        spans = list(temporal)
+        if len(spans) != count or not all(isinstance(t, TemporalSpec) for t in spans):
+            raise SpecError(f"temporal must be one TemporalSpec or {count} of them, one a region; got {len(spans)}")
+        return spans
+    raise SpecError(f"temporal={temporal!r} must be a TemporalSpec, such as TemporalSpec.year(2022)")
+
+
+def progress_bar(show: bool | None) -> Any:
+    """Return a wrapper that draws a progress bar on standard error where somebody watches."""
+
+    def draw(results: Iterator[Result], total: int) -> Iterator[Result]:
+        if show is False or (show is None and (total < 2 or not sys.stderr.isatty())):
+            yield from results
+            return
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(results, total=total, description="embedding", console=Console(stderr=True))
+
+    return draw
+
+
+def check_on_error(on_error: str) -> None:
+    """Raise `SpecError` unless it is one of the two ways of dealing with failures."""
+    if on_error not in ("raise", "return"):
+        raise SpecError(f"on_error={on_error!r} is not known; accepted: 'raise', 'return'")
+
+
+def embed_regions(
+    session: Session,
+    provider: Provider,
+    spatials: Sequence[Any],
+    temporal: Any,
+    on_error: str,
+    show_progress: bool | None,
+) -> list[Embedding]:
+    """Embed a list of regions in order.
+
+    Raises
+    ------
+    ModelError
+        If ``spatials`` is no list of at least one region.
+    """
+    check_on_error(on_error)
+    if isinstance(spatials, str | Mapping) or not isinstance(spatials, Sequence):
+        raise ModelError(f"spatials must be a non-empty list of regions, got {type(spatials).__name__}")
+    if not spatials:
+        raise ModelError("spatials must be a non-empty list of regions")
+    jobs = list(session.jobs(spatials, one_span_each(temporal, len(spatials)), provider))
+    return session.collect(jobs, on_error=on_error, progress=progress_bar(show_progress))

@@ -1,0 +1,76 @@
+"""Looking at imagery and at a model's input, without running a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rs_embed.core.specs import FetchSpec, SensorSpec, TemporalSpec
+
+if TYPE_CHECKING:
+    from rs_embed.providers.base import Provider
+
+__all__ = ["inspect_gee_patch", "inspect_model_input", "inspect_provider_patch"]
+
+
+def inspect_provider_patch(
+    *,
+    spatial: Any,
+    temporal: TemporalSpec | None = None,
+    sensor: SensorSpec,
+    backend: str | Provider = "gee",
+    name: str = "gee_patch",
+    value_range: tuple[float, float] | None = None,
+    return_array: bool = False,
+) -> dict[str, Any]:
+    """Return a quality report of imagery, without a model.
+
+    Returns
+    -------
+    dict
+        ``ok``, ``report`` (shape, finite share, statistics and histogram by band, issues), ``sensor``, ``temporal``,
+        ``backend``, ``artifacts``, and ``array_chw`` (invalid pixels as ``sensor.fill_value``) where asked for.
+    """
+    from rs_embed.inference.calls import one_span_each
+    from rs_embed.inference.inspect import inspect_patch
+    from rs_embed.providers.backends import open_provider
+
+    provider = open_provider(backend)
+    span = one_span_each(temporal, 1)[0]
+    return inspect_patch(provider, spatial, span, sensor, name=name, value_range=value_range, return_array=return_array)
+
+
+def inspect_gee_patch(**arguments: Any) -> dict[str, Any]:
+    """Return `inspect_provider_patch` of the same arguments (the older name)."""
+    return inspect_provider_patch(**arguments)
+
+
+def inspect_model_input(
+    model: str,
+    *,
+    spatial: Any,
+    temporal: TemporalSpec | None = None,
+    sensor: SensorSpec | None = None,
+    fetch: FetchSpec | None = None,
+    modality: str | None = None,
+    backend: str | Provider = "gee",
+    value_range: tuple[float, float] | None = None,
+    return_arrays: bool = False,
+    **model_options: Any,
+) -> dict[str, Any]:
+    """Return a quality report of each frame that a model would get, without running it.
+
+    Returns
+    -------
+    dict
+        ``ok``, ``model``, ``backend``, ``n_frames``, ``n_empty``, ``frames`` (``index``, ``start``, ``end``,
+        ``empty``, ``report``, ``array_chw`` where asked for), ``fetch_meta``, ``sensor``, ``temporal``, ``artifacts``.
+    """
+    from rs_embed.inference.calls import one_span_each
+    from rs_embed.inference.inspect import inspect_input
+    from rs_embed.inference.session import open_session
+    from rs_embed.providers.backends import open_provider
+
+    provider = open_provider(backend)
+    session = open_session(model, provider, sensor=sensor, fetch=fetch, modality=modality, options=model_options)
+    span = one_span_each(temporal, 1)[0]
+    return inspect_input(session, provider, spatial, span, value_range=value_range, return_arrays=return_arrays)
