@@ -112,7 +112,13 @@ def test_part_is_the_crop_of_the_whole(
     )
 
 
-@pytest.mark.parametrize("name", ["half a pixel off", "another zone", "degrees", "finer"])
+def test_pixels_of_one_size_are_shifted_rather_than_blurred(scene: tuple[Path, np.ndarray]) -> None:
+    out = read_bands(str(scene[0]), [1], LATTICES["half a pixel off"])[0]
+    at = np.where(scene[1][0, 2:72, 4:65] == 0, np.nan, scene[1][0, 2:72, 4:65])
+    np.testing.assert_array_equal(out, at)
+
+
+@pytest.mark.parametrize("name", ["another zone", "degrees", "finer"])
 def test_bilinear_agrees_with_exact_sampling(tmp_path: Path, name: str) -> None:
     box, data = LATTICES[name], numbers()
     out = read_bands(str(write(tmp_path / "a.tif", data)), [1], box)[0]

@@ -109,15 +109,26 @@ def item_time(item: Item) -> datetime:
 
 
 def item_footprint(item: Item) -> Any:
-    """Return the outline in degrees, cut at the antimeridian; None where the item has none."""
+    """Return the outline in degrees, cut at the antimeridian: the geometry, else the bbox, else None."""
     geometry = item.get("geometry")
     if not geometry:
-        return None
-    outline = shape(geometry)
+        return _boxed(item)
+    try:
+        outline = shape(geometry)
+    except (IndexError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
+        return _boxed(item)  # such as Planetary Computer's Sentinel-1 near 180°: rings without their polygon
     if not outline.is_valid:
         outline = shapely.make_valid(outline)
     parts = [_unwrapped(part) for part in getattr(outline, "geoms", [outline]) if part.geom_type == "Polygon"]
-    return wrap_lonlat(shapely.union_all(parts)) if parts else wrap_lonlat(outline)
+    return wrap_lonlat(shapely.union_all(parts)) if parts else _boxed(item)
+
+
+def _boxed(item: Item) -> Any:
+    bounds = item.get("bbox")
+    if not bounds or len(bounds) not in (4, 6):
+        return None
+    west, south, east, north = (float(bounds[i]) for i in (0, 1, len(bounds) // 2, len(bounds) // 2 + 1))
+    return wrap_lonlat(shapely.box(west, south, east + (360 if east < west else 0), north))
 
 
 def _unwrapped(polygon: Any) -> Any:

@@ -101,9 +101,9 @@ class UserData:
 
     @property
     def geobox(self) -> GeoBox:
-        """Lattice of the array; without a georeference its CRS is None, row 0 on top, pixels of ``scale_m`` (or 1)."""
+        """Lattice of the array; without a georeference: no CRS, row 0 on top, pixels of ``scale_m`` or the sensor's gsd."""
         height, width = self.data.shape[-2:]
-        side = self.scale_m or 1.0
+        side = self.scale_m or self.sensor.gsd
         affine = self.transform if self.transform is not None else Affine(side, 0, 0, 0, -side, 0)
         return GeoBox((height, width), affine, self.crs)
 
