@@ -59,6 +59,7 @@ _REFUSED = {
     "BatchExporter": "export_batch(...)",
     "ModelConfig": "keyword arguments of the model, or ExportModelRequest",
     "EmbedderBase": "ModelSpec and register(...)",
+    "writers": "rs_embed.store",
 }
 
 

@@ -174,7 +174,7 @@ def test_radar() -> None:
     np.testing.assert_allclose(power.pixels[0, :, 0, 0], -10, rtol=1e-6)
     assert power.valid[0].tolist() == [[True, False]]
     coarse = load(
-        UserData(level[:1].repeat(2, axis=1), "s1", bands=["VV"]), GeoBox((1, 1), Affine(2, 0, 0, 0, -2, 0), None)
+        UserData(level[:1].repeat(2, axis=1), "s1", bands=["VV"]), GeoBox((1, 1), Affine(20, 0, 0, 0, -20, 0), None)
     )
     np.testing.assert_allclose(coarse.pixels, 10 * np.log10(0.055), rtol=1e-5)  # the mean of powers
 

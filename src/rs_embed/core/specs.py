@@ -101,6 +101,8 @@ class SensorSpec:
         _check_fetch("SensorSpec", self)
         if self.orbit is not None:
             check_choice("SensorSpec", "orbit", self.orbit, ORBITS)
+        if self.use_float_linear is not True:
+            raise SpecError("SensorSpec.use_float_linear=False would average decibels; radar is composited in power")
 
 
 @dataclass(frozen=True)

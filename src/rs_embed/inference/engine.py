@@ -21,6 +21,7 @@ from rs_embed.inference.meta import RegionRecord, assemble
 from rs_embed.inference.plan import Block, Plan
 from rs_embed.inference.pooling import Accumulator, make_accumulator
 from rs_embed.inference.prepare import Sample, collate, make_samples
+from rs_embed.inference.quality import check_stack
 from rs_embed.inference.runtime import Runtime
 from rs_embed.providers.base import Provider
 
@@ -150,6 +151,9 @@ class _Engine:
             part = region.plan.parts(region.plan.setup.inputs[name], load.block)
             stacks[name] = next(iter(region.job.provider.load(request, [part])))
             region.record.add_stack(name, stacks[name])
+            wanted = region.plan.setup.inputs[name].wanted
+            if wanted.check_input:
+                region.record.add_checks(check_stack(name, wanted, stacks[name], region.plan.blocks.index(load.block)))
         return make_samples(region.plan, load.block, stacks)
 
     def _take(self, load: _Load) -> None:

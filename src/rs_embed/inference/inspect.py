@@ -15,73 +15,13 @@ from rs_embed.core.sensors import canonical_bands, find_sensor
 from rs_embed.core.specs import SensorSpec, TemporalSpec, norm_spatial
 from rs_embed.inference.meta import plain
 from rs_embed.inference.plan import Block
+from rs_embed.inference.quality import quality_report, save_quicklook
 from rs_embed.inference.session import Session
 from rs_embed.providers.base import Provider
 
-__all__ = ["inspect_input", "inspect_patch", "quality_report"]
+__all__ = ["inspect_input", "inspect_patch"]
 
-BINS = 32
 MAX_SIDE = 4096
-
-
-def quality_report(
-    pixels: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    *,
-    name: str,
-    fill_value: float,
-    value_range: tuple[float, float] | None = None,
-) -> dict[str, Any]:
-    """Return shape, shares, statistics by band and what is wrong with ``(C, H, W)``.
-
-    Invalid pixels count as ``fill_value`` in ``fill_frac`` and stay out of the statistics.
-    """
-    usable = valid & np.isfinite(pixels).all(0)
-    share = float(usable.mean())
-    report: dict[str, Any] = {
-        "name": name,
-        "shape": list(pixels.shape),
-        "dtype": str(pixels.dtype),
-        "finite_frac": float(np.isfinite(pixels[:, valid]).mean()) if valid.any() else 0.0,
-        "valid_frac": share,
-        "fill_value": fill_value,
-        "fill_frac": 1 - share,
-        "quantiles": [0.01, 0.5, 0.99],
-        "hist_bins": BINS,
-    }
-    issues = []
-    if report["finite_frac"] < 0.999:
-        issues.append(f"only {report['finite_frac']:.2%} of the values are finite")
-    if report["fill_frac"] > 0.98:
-        issues.append(f"{report['fill_frac']:.1%} of the pixels are invalid")
-    if usable.any():
-        values = pixels[:, usable].astype(np.float64)  # (C, n)
-        low, high = value_range if value_range is not None else (float(values.min()), float(values.max()))
-        quantiles = np.quantile(values, report["quantiles"], axis=1)
-        report |= {
-            "band_min": values.min(1).tolist(),
-            "band_max": values.max(1).tolist(),
-            "band_mean": values.mean(1).tolist(),
-            "band_std": values.std(1).tolist(),
-            "band_quantiles": quantiles.T.tolist(),
-            "band_p01": quantiles[0].tolist(),
-            "band_p50": quantiles[1].tolist(),
-            "band_p99": quantiles[2].tolist(),
-            "hist_range": [low, high],
-            "band_hist": [np.histogram(band, BINS, (low, max(high, low + 1e-9)))[0].tolist() for band in values],
-        }
-        report["hist"] = np.sum(report["band_hist"], axis=0).tolist()
-        constant = [i for i, std in enumerate(report["band_std"]) if std < 1e-6]
-        if constant:
-            issues.append(f"bands {constant} are constant")
-        if value_range is not None:
-            outside = float(((values < low) | (values > high)).mean())
-            report["outside_range_frac"] = outside
-            if outside > 0.001:
-                issues.append(f"{outside:.2%} of the values lie outside {value_range}")
-    report |= {"issues": issues, "ok": not issues}
-    found: dict[str, Any] = plain(report)
-    return found
 
 
 def _array(stack: ImageStack, frame: int, fill_value: float) -> NDArray[np.float32]:
@@ -140,6 +80,9 @@ def inspect_patch(
         "missing_bands": list(stack.missing_bands),
         "artifacts": {},
     }
+    if sensor.check_save_dir is not None:
+        file = save_quicklook(stack.pixels[0], stack.valid[0], sensor.check_save_dir, name)
+        found["artifacts"] = {"quicklook": file}
     if return_array:
         found["array_chw"] = _array(stack, 0, sensor.fill_value)
     return found

@@ -48,6 +48,7 @@ class RegionRecord:
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
     found: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     times: dict[str, list[str | None]] = field(default_factory=dict)
+    checks: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
@@ -68,6 +69,11 @@ class RegionRecord:
                 self.missing[name] = stack.missing_bands
             self.found[name] = self.found[name] | seen if name in self.found else seen
             self.times[name] = [None if np.isnat(t) else str(t) for t in stack.times]
+
+    def add_checks(self, reports: list[dict[str, Any]]) -> None:
+        """Keep the quality reports of one block."""
+        with self.lock:
+            self.checks += reports
 
     def add_stats(self, stats: WindowStats) -> None:
         """Count the usable pixels of one window."""
@@ -294,6 +300,7 @@ def assemble(
         "clear_fraction": round(record.clear_fraction, 6),
         "valid_fraction": round(record.valid_fraction, 6),
         "missing_bands": record.missing,
+        "input_check": sorted(record.checks, key=lambda report: str(report["name"])) or None,
         "warnings": _warnings(plan, record),
     }
     meta = plain(meta)
