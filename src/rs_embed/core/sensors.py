@@ -97,7 +97,7 @@ _LANDSAT = (
     Band("SR_B5", ("B5", "nir", "nir08", "nir_narrow"), 0.865, 0.028, 30),
     Band("SR_B6", ("B6", "swir16", "swir1", "swir_1"), 1.6085, 0.085, 30),
     Band("SR_B7", ("B7", "swir22", "swir2", "swir_2"), 2.2005, 0.187, 30),
-    Band("QA_PIXEL", ("qa_pixel", "qa"), gsd=30, classes=True),
+    Band("QA_PIXEL", ("qa_pixel",), gsd=30, classes=True),
 )
 
 SENSORS: Mapping[str, Sensor] = {

@@ -101,7 +101,7 @@ class UserData:
 
     @property
     def geobox(self) -> GeoBox:
-        """Lattice of the array; without a georeference: no CRS, row 0 on top, pixels of ``scale_m`` or the sensor's gsd."""
+        """Lattice of the array; without a georeference: no CRS, row 0 on top, ``scale_m`` or the sensor's gsd."""
         height, width = self.data.shape[-2:]
         side = self.scale_m or self.sensor.gsd
         affine = self.transform if self.transform is not None else Affine(side, 0, 0, 0, -side, 0)

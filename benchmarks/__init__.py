@@ -1,0 +1,1 @@
+"""Speed and memory of rs-embed as ratios: what we do beside the plain way to do it, in one run. See README.md."""
