@@ -19,13 +19,13 @@ REGIONS = 64
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Yield RemoteCLIP ViT-B/32 and Galileo base, their windows taken without resampling."""
+    """Yield RemoteCLIP ViT-B/32 and Galileo tiny, their windows taken without resampling."""
     repetitions = 3 if quick else 7
     span = TemporalSpec.range(*SPAN)
     with tempfile.TemporaryDirectory() as folder:
         for model, variant, prefix, side in (
             ("remoteclip", "ViT-B-32", "visual.", 224),
-            ("galileo", "base", "", 64),
+            ("galileo", "tiny", "", 64),
         ):
             file = random_checkpoint(Path(folder), model, variant, prefix)
 

@@ -82,7 +82,7 @@ class PatchMeans:
     def __call__(self, batch: Batch) -> Features:
         self.batches.append(len(batch))
         (images,) = batch.inputs.values()
-        N, T, C, H, W = images.pixels.shape
+        N, _, C, H, W = images.pixels.shape
         p = self.patch
         grid = images.pixels.mean(1).reshape(N, C, H // p, p, W // p, p).mean((3, 5))
         weight = images.valid.any(1).reshape(N, H // p, p, W // p, p).any((2, 4)).astype(np.float32)

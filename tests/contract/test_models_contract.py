@@ -56,8 +56,8 @@ RELATIVE = 1e-5
 Arguments = Callable[[str], dict[str, Any]]
 
 # API.md, part 5
-META = """model type backend source sensor temporal image_size pooling grid_hw cls_removed input_prep schema id space request
-    crs geobox effective_gsd region_exact scenes clear_fraction valid_fraction frames input_check export checkpoint
+META = """model type backend source sensor temporal image_size pooling grid_hw cls_removed input_prep schema id space
+    request crs geobox effective_gsd region_exact scenes clear_fraction valid_fraction frames input_check export checkpoint
     normalization license citation attribution device dtype versions created warnings""".split()  # noqa: SIM905
 
 
@@ -294,7 +294,7 @@ def test_an_unknown_option_is_told_which_there_are(embed: Any, model: str) -> No
     assert not [name for name in accepted if name not in str(caught.value)]
     if "variant" in accepted:
         assert "did you mean 'variant'" in str(caught.value)
-        with pytest.raises(ModelError, match="'huge'.*accepted: ") as caught:
+        with pytest.raises(ModelError, match=r"'huge'.*accepted: ") as caught:
             embed(variant="huge")
         assert not [name for name in accepted["variant"]["choices"] if name not in str(caught.value)]
 

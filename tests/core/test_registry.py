@@ -46,7 +46,7 @@ def test_no_name_is_taken_twice() -> None:
 
 
 def test_an_unknown_name_is_told_what_is_close() -> None:
-    with pytest.raises(ModelError, match="Unknown model 'galilео2'.*Available: ") as caught:
+    with pytest.raises(ModelError, match=r"Unknown model 'galilео2'.*Available: ") as caught:
         get_spec("galilео2")  # two of its letters are Cyrillic
     assert "galileo" in str(caught.value)
     with pytest.raises(ModelError, match="did you mean 'remoteclip'"):

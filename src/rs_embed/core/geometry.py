@@ -36,9 +36,10 @@ class Rect:
     height: int
     width: int
 
-    def grow(self, height: int, width: int) -> Rect:
-        """Return the rectangle of that size around the same centre (the odd pixel goes below and right)."""
-        return Rect(self.row - (height - self.height) // 2, self.col - (width - self.width) // 2, height, width)
+    def grow(self, height: int, width: int, unit: int = 1) -> Rect:
+        """Return the rectangle of that size around the same centre, moved by whole units (the rest goes below, right)."""
+        up, left = ((new - old) // 2 // unit * unit for new, old in ((height, self.height), (width, self.width)))
+        return Rect(self.row - up, self.col - left, height, width)
 
     def pad(self, pixels: int) -> Rect:
         """Return the rectangle with a margin on each side."""
@@ -79,14 +80,15 @@ class Lattice:
         left, top = self.x0 + rect.col * self.gsd, self.y0 - rect.row * self.gsd
         return left, top - rect.height * self.gsd, left + rect.width * self.gsd, top
 
-    def cover(self, bounds: tuple[float, float, float, float]) -> Rect:
-        """Return the smallest rectangle of whole pixels that holds ``bounds``."""
+    def cover(self, bounds: tuple[float, float, float, float], unit: int = 1) -> Rect:
+        """Return the smallest rectangle of whole pixels (of whole units of pixels) that holds ``bounds``."""
         left, bottom, right, top = bounds
-        col = math.floor((left - self.x0) / self.gsd + _TOLERANCE_PX)
-        row = math.floor((self.y0 - top) / self.gsd + _TOLERANCE_PX)
-        last_col = math.ceil((right - self.x0) / self.gsd - _TOLERANCE_PX)
-        last_row = math.ceil((self.y0 - bottom) / self.gsd - _TOLERANCE_PX)
-        return Rect(row, col, max(1, last_row - row), max(1, last_col - col))
+        size = self.gsd * unit
+        col = math.floor((left - self.x0) / size + _TOLERANCE_PX)
+        row = math.floor((self.y0 - top) / size + _TOLERANCE_PX)
+        last_col = math.ceil((right - self.x0) / size - _TOLERANCE_PX)
+        last_row = math.ceil((self.y0 - bottom) / size - _TOLERANCE_PX)
+        return Rect(row * unit, col * unit, max(1, last_row - row) * unit, max(1, last_col - col) * unit)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Region:
     """Centre, degrees; ``None`` without a place."""
     footprint: BaseGeometry | None
     """In degrees, cut at the antimeridian; ``None`` without a place."""
+    drawn: bool = False
+    """Whether the user gave a polygon, and no box or point."""
 
     @property
     def rectangular(self) -> bool:
@@ -309,7 +313,8 @@ def locate(spatial: SpatialSpec) -> Region:
         shape = _largest(shapely.make_valid(shape))
     _check_scale(spatial, shape, code)
     crs = f"EPSG:{code}"
-    return Region(_crs(crs), shape, (lon, lat), _to_lonlat(_densify(shape), crs))
+    drawn = isinstance(spatial, PolygonSpec)
+    return Region(_crs(crs), shape, (lon, lat), _to_lonlat(_densify(shape), crs), drawn)
 
 
 def _largest(shape: BaseGeometry) -> BaseGeometry:

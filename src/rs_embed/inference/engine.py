@@ -199,7 +199,13 @@ class _Engine:
         if not members:
             return
         plan = members[0][0].region.plan
-        features = self.runtime.encode(collate(plan, [sample for _, sample in members]))
+        try:
+            features = self.runtime.encode(collate(plan, [sample for _, sample in members]))
+        except RSEmbedError as error:
+            for load, _ in members:
+                self._fail(load.region, error)
+                self._release(load)
+            return
         for i, (load, sample) in enumerate(members):
             row = {k: None if v is None else np.asarray(v[i]) for k, v in vars(features).items()}
             self._finish_window(load, sample, row)

@@ -255,7 +255,7 @@ def _warnings(plan: Plan, record: RegionRecord) -> list[str]:
             f"({low:g} to {high:g} m)"
         )
     whole = plan.setup.spec.pooled == "window" and plan.output.mode == "pooled" and plan.output.pooling == "mean"
-    if whole and not plan.region.rectangular:
+    if whole and plan.region.drawn and not plan.region.rectangular:
         notes.append("the polygon was pooled over its window: this model's vector cannot be cropped to a region")
     for item in plan.setup.inputs.values():
         if not item.source.trained_on:

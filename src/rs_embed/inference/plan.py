@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -149,15 +149,15 @@ class _Layout:
     mode: str
 
 
-def _one_fixed(rect: Rect, size: int) -> _Layout:
+def _one_fixed(rect: Rect, size: int, unit: int) -> _Layout:
     """One square window of any extent, resampled to the net's size."""
     length = max(rect.height, rect.width, -(-size // 8))
     step = max(1, length // (2 * size)) if length > 2 * size else 1
-    length = _round_up(length, step)
-    return _Layout([[rect.grow(length, length)]], step, (size, size), 0, "resize")
+    length = _round_up(length, step * unit)
+    return _Layout([[rect.grow(length, length, unit)]], step, (size, size), 0, "resize")
 
 
-def _tiles(rect: Rect, size: int, overlap: int, square_from: int, hard: int) -> _Layout:
+def _tiles(rect: Rect, size: int, overlap: int, hard: int, unit: int) -> _Layout:
     """Whole tiles at the native resolution, centred on the region."""
     stride = size - overlap
     down = max(1, math.ceil((rect.height - overlap) / stride))
@@ -167,7 +167,7 @@ def _tiles(rect: Rect, size: int, overlap: int, square_from: int, hard: int) -> 
             f"input_prep would create {down * across} tiles (> max_tiles_hard={hard}); raise max_tiles_hard, "
             "use 'resize' or 'auto', or split the region"
         )
-    whole = rect.grow(down * stride + overlap, across * stride + overlap)
+    whole = rect.grow(down * stride + overlap, across * stride + overlap, unit)
     rects = [
         [Rect(whole.row + i * stride, whole.col + j * stride, size, size) for j in range(across)] for i in range(down)
     ]
@@ -180,9 +180,9 @@ def _tile_size(window: Window, prep: InputPrepSpec, model: str) -> tuple[int, in
     size = prep.tile_size or own
     if window.size is not None and size != window.size:
         raise ModelError(f"{model} takes windows of {window.size} pixels only; leave tile_size={size} out")
-    if size % max(window.multiple, window.patch) or size < window.min or size > (window.max or size):
+    if size % window.multiple or size < window.min or size > (window.max or size):
         raise ModelError(
-            f"{model}: tile_size={size} must be a multiple of {max(window.multiple, window.patch)} pixels "
+            f"{model}: tile_size={size} must be a multiple of {window.multiple} pixels "
             f"from {window.min} to {window.max}"
         )
     overlap = size - (prep.tile_stride or size)
@@ -194,38 +194,38 @@ def _tile_size(window: Window, prep: InputPrepSpec, model: str) -> tuple[int, in
     return size, overlap
 
 
-def _one_window(rect: Rect, window: Window) -> _Layout:
+def _one_window(rect: Rect, window: Window, unit: int) -> _Layout:
     """One window: as it is where the net takes any size, else resampled."""
     if window.size is not None:
-        return _one_fixed(rect, window.size)
-    multiple = max(window.multiple, window.patch)
+        return _one_fixed(rect, window.size, unit)
+    multiple = window.multiple
     height, width = (max(window.min, _round_up(n, multiple)) for n in (rect.height, rect.width))
     if window.square:
         height = width = max(height, width)
     if window.max is not None and max(height, width) > window.max:
-        return _one_fixed(rect, window.max // multiple * multiple)
-    return _Layout([[rect.grow(height, width)]], 1, (height, width), 0, "resize")
+        return _one_fixed(rect, window.max // multiple * multiple, unit)
+    return _Layout([[rect.grow(height, width, unit)]], 1, (height, width), 0, "resize")
 
 
-def _layout(rect: Rect, window: Window, prep: InputPrepSpec, model: str) -> _Layout:
+def _layout(rect: Rect, window: Window, prep: InputPrepSpec, model: str, unit: int) -> _Layout:
     """Choose windows by the mode (design: Windows)."""
     if prep.mode == "resize":
-        return _one_window(rect, window)
+        return _one_window(rect, window, unit)
     size, overlap = _tile_size(window, prep, model)
     if prep.mode == "tile":
-        return _tiles(rect, size, overlap, size, prep.max_tiles_hard)
+        return _tiles(rect, size, overlap, prep.max_tiles_hard, unit)
     if max(rect.height, rect.width) <= size:
-        return _one_window(rect, window)
+        return _one_window(rect, window, unit)
     stride = size - overlap
     count = math.prod(max(1, math.ceil((n - overlap) / stride)) for n in (rect.height, rect.width))
     if count <= prep.max_tiles:
-        return _tiles(rect, size, overlap, size, prep.max_tiles_hard)
-    return _one_window(rect, window)
+        return _tiles(rect, size, overlap, prep.max_tiles_hard, unit)
+    return _one_window(rect, window, unit)
 
 
-def _pixel_layout(rect: Rect, cell: int) -> _Layout:
+def _pixel_layout(rect: Rect, cell: int, unit: int) -> _Layout:
     """Blocks of a pixel model, each a whole number of cells."""
-    whole = rect.grow(_round_up(rect.height, cell), _round_up(rect.width, cell))
+    whole = rect.grow(_round_up(rect.height, cell), _round_up(rect.width, cell), unit)
     size = _round_up(PIXEL_BLOCK, cell)
     rects = [
         [
@@ -317,11 +317,15 @@ def make_plan(
         if abs(item.gsd / gsd - round(item.gsd / gsd)) > 1e-9:
             raise ModelError(f"{setup.spec.name}: gsd {item.gsd} m of {item.name} is no multiple of {gsd} m")
     lattice = lattice or region.lattice(gsd, items[0].sensor.offset)
-    window = setup.variant.window
-    rect = lattice.cover(region.shape.bounds)
+    unit = math.lcm(*(round(item.gsd / gsd) for item in items))
+    own = setup.variant.window
+    window = replace(own, multiple=math.lcm(own.multiple, own.patch, unit))
+    rect = lattice.cover(region.shape.bounds, unit)
     pixel = setup.spec.locality == "pixel"
     cell = _cell_px(setup, setup.options.get("cell"), rect, output.mode == "grid") if pixel else 1
-    layout = _pixel_layout(rect, cell) if pixel else _layout(rect, window, prep, setup.spec.name)
+    layout = (
+        _pixel_layout(rect, math.lcm(cell, unit), unit) if pixel else _layout(rect, window, prep, setup.spec.name, unit)
+    )
     intervals = tuple(split_time(item.frames, temporal, setup.spec.name) for item in items)
     first, last = layout.rects[0][0], layout.rects[-1][-1]
     footprint = first.union(last)

@@ -157,7 +157,8 @@ class RandomFeatures:
             patches = np.where(mask, windows[:, r, c].swapaxes(0, 1), np.float32(0))  # (P, C, k, k)
             count = np.maximum(mask.sum(axis=(2, 3), keepdims=True), 1).astype(np.float32)
             patches = np.where(mask, patches, patches.sum(axis=(2, 3), keepdims=True) / count)
-            responded = self.filters.reshape(n, -1) @ patches.reshape(len(r), -1).T
+            flat = patches.reshape(len(r), -1).astype(np.float64)
+            responded = (self.filters.reshape(n, -1).astype(np.float64) @ flat.T).astype(np.float32)
             found = np.empty((2 * n, len(r)), np.float32)
             rectified(responded, self.bias, found[:n], found[n:])
             grid[:, r, c] = found
