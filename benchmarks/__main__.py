@@ -31,8 +31,21 @@ def _machine() -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"cpu": cpu, "cores": os.cpu_count(), "load": load, "python": platform.python_version(), **versions}
+    return {"cpu": cpu, "cores": os.cpu_count(), "load": _load(), "python": platform.python_version(), **versions}
+
+
+def _load() -> float | None:
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _write(file: Path, machine: dict[str, Any], rows: list[tuple[str, Row]], quick: bool) -> None:
+    if file.suffix == ".json":
+        whole = {"machine": machine, "quick": quick, "rows": [{"in": name, **row.as_json()} for name, row in rows]}
+        text = json.dumps(whole, indent=2)
+    else:
+        said = ", ".join(f"{k} {v}" for k, v in machine.items()) + (", quick" if quick else "")
+        text = f"{said}\n\n{table([row for _, row in rows])}"
+    file.write_text(text + "\n", encoding="utf-8")
 
 
 def _lines(path: str) -> list[str]:
@@ -59,14 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append((name, row))
             print(f"{name}: {row.name}: {row.measured:.4g} {row.unit}", file=sys.stderr, flush=True)
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-    machine["load_after"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    text = table([row for _, row in rows])
-    print(text)
-    if given.out is not None:
-        whole = {"machine": machine, "quick": given.quick, "rows": [{"in": n, **r.as_json()} for n, r in rows]}
-        said = ", ".join(f"{k} {v}" for k, v in machine.items())
-        as_json = given.out.suffix == ".json"
-        given.out.write_text(json.dumps(whole, indent=2) if as_json else f"{said}\n\n{text}\n", encoding="utf-8")
+        if given.out is not None:  # after each, so that a run that is cut off leaves what it has
+            _write(given.out, machine | {"load_after": _load()}, rows, given.quick)
+    print(table([row for _, row in rows]))
     return int(any(row.ok is False for _, row in rows))
 
 

@@ -20,7 +20,7 @@ REGIONS = 64
 
 def run(quick: bool) -> Iterator[Row]:
     """Yield RemoteCLIP ViT-B/32 and Galileo tiny, their windows taken without resampling."""
-    repetitions = 3 if quick else 7
+    repetitions = 2 if quick else 7
     span = TemporalSpec.range(*SPAN)
     with tempfile.TemporaryDirectory() as folder:
         for model, variant, prefix, side in (

@@ -57,8 +57,8 @@ Arguments = Callable[[str], dict[str, Any]]
 
 # API.md, part 5
 META = """model type backend source sensor temporal image_size pooling grid_hw cls_removed input_prep schema id space
-    request crs geobox effective_gsd region_exact scenes clear_fraction valid_fraction frames input_check export checkpoint
-    normalization license citation attribution device dtype versions created warnings""".split()  # noqa: SIM905
+    request crs geobox effective_gsd region_exact scenes clear_fraction valid_fraction frames input_check export
+    checkpoint normalization license citation attribution device dtype versions created warnings""".split()  # noqa: SIM905
 
 
 @pytest.fixture(scope="module", params=list_models())

@@ -143,7 +143,7 @@ def source(request: pytest.FixtureRequest) -> Source:
     if name == "stac, another zone":
         return Source(lambda: open_provider(str(data / REAL)), locate_west(), august, gsd=100.0)
     if name == "stac, antimeridian":
-        region = locate(PointBuffer(180.0, 67.0, 3000))
+        region = locate(PointBuffer(180.0, 67.53, 3000))
         year = span("2000-01-01", "2030-01-01")
         return Source(lambda: open_provider(str(data / ANTI)), region, year, bands=("B4",), gsd=120.0)
     if name == "scene":

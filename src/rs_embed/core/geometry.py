@@ -37,7 +37,7 @@ class Rect:
     width: int
 
     def grow(self, height: int, width: int, unit: int = 1) -> Rect:
-        """Return the rectangle of that size around the same centre, moved by whole units (the rest goes below, right)."""
+        """Return the rectangle of that size around the same centre, moved by whole units (the rest goes below)."""
         up, left = ((new - old) // 2 // unit * unit for new, old in ((height, self.height), (width, self.width)))
         return Rect(self.row - up, self.col - left, height, width)
 
@@ -342,7 +342,8 @@ def _check_scale(spatial: SpatialSpec, shape: BaseGeometry, code: int) -> None:
 def locate_geobox(geobox: GeoBox) -> Region:
     """Return the region that a geobox covers, on the plane of true ground metres at its place."""
     if geobox.crs is None:
-        return Region(None, box(*geobox.extent.boundingbox.bbox), None, None)
+        a, (rows, cols) = geobox.affine, geobox.shape
+        return Region(None, box(a.c, a.f + a.e * rows, a.c + a.a * cols, a.f), None, None)
     left, bottom, right, top = geobox.extent.boundingbox.bbox
     return locate(BBox(left, bottom, right, top, crs=_code(geobox.crs)))
 

@@ -64,6 +64,7 @@ class _Load:
     region: _Region
     block: Block
     future: Future[list[Sample]] | None = None
+    """None: loaded when it is taken."""
     waiting: int = 0
 
 
@@ -106,8 +107,9 @@ class _Engine:
         upcoming = next(blocks, None)
         while upcoming is not None or self.loads or self.groups:
             while upcoming is not None and self._admits(upcoming.block):
-                self._submit(upcoming)
-                upcoming = next(blocks, None)
+                following = next(blocks, None)
+                self._submit(upcoming, alone=following is None and not self.loads)
+                upcoming = following
             if self.loads:
                 self._take(self.loads.popleft())
             elif self.groups:
@@ -134,11 +136,13 @@ class _Engine:
         """Whether the block's bytes fit beside those that are held; one oversize block goes alone."""
         return len(self.loads) < 4 * LOADERS and (self.held == 0 or self.held + block.nbytes <= LOAD_BYTES)
 
-    def _submit(self, load: _Load) -> None:
+    def _submit(self, load: _Load, *, alone: bool) -> None:
+        """Start to load a block: in the pool, or here where there is nothing to wait for besides."""
         if load.region.failed:
             return
         self.held += load.block.nbytes
-        load.future = self.pool.submit(self._load, load)
+        if not alone:
+            load.future = self.pool.submit(self._load, load)
         self.loads.append(load)
 
     def _load(self, load: _Load) -> list[Sample]:
@@ -158,9 +162,8 @@ class _Engine:
 
     def _take(self, load: _Load) -> None:
         """Wait for the oldest block; put its windows into their groups and encode the full ones."""
-        assert load.future is not None
         try:
-            samples = load.future.result()
+            samples = load.future.result() if load.future is not None else self._load(load)
         except RSEmbedError as error:
             self._fail(load.region, error)
             samples = []

@@ -30,8 +30,9 @@ def _session(model: str, data: UserData, provider: ArrayProvider, arguments: Map
         own = SensorSpec(data.collection, data.canonical_bands, scale_m=first.gsd, cloudy_pct=None)
         arguments = {**arguments, "sensor": own}
     session = open_session(model, provider, **arguments)
+    has = set(data.canonical_bands)
     for item in session.setup.inputs.values():
-        lacking = [b for b in item.bands if b not in data.canonical_bands]
+        lacking = [b for b in item.bands if b not in has]
         if lacking and (item.spec.missing_band == "error" or len(lacking) == len(item.bands)):
             raise ModelError(
                 f"{spec.name} needs the bands {', '.join(item.bands)} of {item.sensor.id}; "

@@ -9,7 +9,7 @@ import platform
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -139,8 +139,8 @@ def _input_meta(plan: Plan) -> dict[str, Any]:
             "bands": list(item.bands),
             "units": item.sensor.units,
             "trained_on": item.source.trained_on,
-            "fill": item.spec.fill,
-            "steps": [step.describe() for step in item.source.steps],
+            "fill": item.spec.fill if isinstance(item.spec.fill, str) else list(item.spec.fill),
+            "steps": plain([step.describe() for step in item.source.steps]),
         }
     return found
 
@@ -199,17 +199,19 @@ def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | No
     """Return what is known before a pixel is read."""
     setup, spec = plan.setup, plan.setup.spec
     first = next(iter(setup.inputs.values()))
+    inputs = _input_meta(plan)
     exact = plan.output.mode == "grid" or spec.pooled == "cells" or plan.output.pooling != "mean"
     geobox = plan.grid_geobox if plan.output.mode == "grid" else plan.lattice.geobox(plan.footprint, plan.step)
-    found = {
+    described = geobox_dict(geobox) or {}
+    found: dict[str, Any] = {
         "schema": SCHEMA,
         "model": spec.name,
         "variant": setup.variant_name,
         "type": "on_the_fly",
         "backend": provider.name,
         "source": provider.source,
-        "sensor": asdict(first.wanted),
-        "inputs": _input_meta(plan),
+        "sensor": vars(first.wanted) | {"bands": list(first.wanted.bands)},
+        "inputs": inputs,
         "modality": setup.modality,
         "temporal": _temporal(plan),
         "image_size": plan.side[0],
@@ -219,23 +221,23 @@ def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | No
         "grid_hw": [plan.cell_rect.height, plan.cell_rect.width],
         "cls_removed": spec.pooled == "window",
         "input_prep": _prep_meta(plan),
-        "options": dict(setup.options),
+        "options": plain(setup.options),
         "space": _space(plan, checkpoint),
         "request": {name: request.key() for name, request in plan.requests.items()},
-        "crs": (geobox_dict(geobox) or {})["crs"],
-        "geobox": geobox_dict(geobox),
+        "crs": described["crs"],
+        "geobox": described,
         "center": None if plan.region.lonlat is None else list(plan.region.lonlat),
         "effective_gsd": plan.effective_gsd,
         "cell_px": plan.cell,
         "region_exact": exact,
-        "checkpoint": checkpoint,
-        "normalization": {name: i["steps"] for name, i in _input_meta(plan).items()},
+        "checkpoint": None if checkpoint is None else dict(checkpoint),
+        "normalization": {name: i["steps"] for name, i in inputs.items()},
         "license": dict(spec.licence),
         "citation": [spec.citation, _LIBRARY],
         "attribution": _attribution(plan, provider),
         "device": device,
         "dtype": "float32",
-        "versions": _versions(),
+        "versions": dict(_versions()),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "input_check": None,
         "export": None,
@@ -295,15 +297,14 @@ def assemble(
         "id": id,
         "dtype": "float32",
         "precision": runtime.precision,
-        "scenes": {name: sorted(s.values(), key=lambda x: str(x["id"])) for name, s in record.scenes.items()},
+        "scenes": plain({name: sorted(s.values(), key=lambda x: str(x["id"])) for name, s in record.scenes.items()}),
         "frames": {"requested": record.frames, "found": found, "times": record.times},
         "clear_fraction": round(record.clear_fraction, 6),
         "valid_fraction": round(record.valid_fraction, 6),
-        "missing_bands": record.missing,
+        "missing_bands": {name: list(bands) for name, bands in record.missing.items()},
         "input_check": sorted(record.checks, key=lambda report: str(report["name"])) or None,
         "warnings": _warnings(plan, record),
     }
-    meta = plain(meta)
     if plan.output.mode == "pooled":
         meta["pooled_shape"] = list(data.shape)
         return Embedding(data, meta)

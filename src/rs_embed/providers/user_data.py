@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +90,17 @@ class UserData:
     def _frames(self) -> int:
         return int(self.data.shape[0]) if self.data.ndim == 4 else 1
 
-    @property
+    @cached_property
     def sensor(self) -> Sensor:
         """The sensor of the collection."""
         return find_sensor(self.collection)
 
-    @property
+    @cached_property
     def canonical_bands(self) -> tuple[str, ...]:
         """The sensor's names of the channels, in their order."""
         return canonical_bands(self.sensor, self.bands or ())
 
-    @property
+    @cached_property
     def geobox(self) -> GeoBox:
         """Lattice of the array; without a georeference: no CRS, row 0 on top, ``scale_m`` or the sensor's gsd."""
         height, width = self.data.shape[-2:]
