@@ -243,6 +243,9 @@ def _densify(shape: BaseGeometry) -> BaseGeometry:
 
 def wrap_lonlat(shape: BaseGeometry) -> BaseGeometry:
     """Cut a geometry in unwrapped degrees at the antimeridian and move every part into -180…180."""
+    left, _, right, _ = shape.bounds
+    if left >= -180 and right <= 180:
+        return shape
     parts = []
     for shift in (-360, 0, 360):
         part = shape.intersection(box(-180 + shift, -90, 180 + shift, 90))

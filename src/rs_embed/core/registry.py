@@ -6,7 +6,6 @@ import difflib
 import importlib
 import pkgutil
 from functools import lru_cache
-from importlib import metadata
 
 from rs_embed.core.errors import ModelError, RSEmbedError
 from rs_embed.core.model_spec import ModelSpec
@@ -31,9 +30,21 @@ def _builtin() -> dict[str, ModelSpec]:
     return {spec.name: spec for module in modules for spec in module.MODELS}
 
 
+@lru_cache(maxsize=64)
+def _module_of(name: str) -> ModelSpec | None:
+    """The built-in model whose module has its name, without importing the others."""
+    package = importlib.import_module("rs_embed.models")
+    if name not in {m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg and m.name[0] != "_"}:
+        return None
+    specs = importlib.import_module(f"rs_embed.models.{name}").MODELS
+    return next((spec for spec in specs if spec.name == name), None)
+
+
 @lru_cache(maxsize=1)
 def _plugins() -> dict[str, ModelSpec]:
     """The models of third parties; one that is broken is noted and breaks nothing else."""
+    from importlib import metadata  # 27 ms that a built-in model need not pay
+
     found: dict[str, ModelSpec] = {}
     for point in metadata.entry_points(group=GROUP):
         try:
@@ -95,7 +106,8 @@ def get_spec(name: str) -> ModelSpec:
     if not isinstance(name, str):
         raise ModelError(f"model={name!r} must be a name; list_models() lists them")
     wanted = name.strip().lower()
-    found = _names(_builtin() | _registered).get(wanted) or _names(_plugins()).get(wanted)
+    found = _registered.get(wanted) or _module_of(wanted)
+    found = found or _names(_builtin() | _registered).get(wanted) or _names(_plugins()).get(wanted)
     if found is None:
         known = list_models(include_aliases=True)
         close = difflib.get_close_matches(wanted, known, n=3)

@@ -29,8 +29,10 @@ __all__ = ["Job", "stream"]
 
 LOADERS = 16
 """Threads that load."""
-LOAD_BYTES = 2**29
-"""Loaded pixels that may wait to be encoded."""
+LOAD_BYTES = 2**28
+"""Loaded pixels that may wait to be encoded; what is prepared of them lies beside."""
+FEATURE_BYTES = 2**26
+"""Features of one forward pass: the windows of pixel models with many dimensions go one by one."""
 BATCH = {"cpu": 32, "cuda": 64}
 """Windows of one forward pass."""
 
@@ -54,6 +56,8 @@ class _Region:
     accumulator: Accumulator
     record: RegionRecord
     left: int
+    key: Any
+    """Equal for regions whose windows may share a forward pass."""
     failed: bool = False
 
 
@@ -128,7 +132,8 @@ class _Engine:
                 self.done.append((job.index, error))
                 continue
             record = RegionRecord.start(plan)
-            region = _Region(job, plan, make_accumulator(plan, self.runtime.encoder), record, plan.windows)
+            accumulator = make_accumulator(plan, self.runtime.encoder)
+            region = _Region(job, plan, accumulator, record, plan.windows, plan.setup.key)
             for block in plan.blocks:
                 yield _Load(region, block)
 
@@ -177,11 +182,16 @@ class _Engine:
             if sample.stats.valid == 0 and load.region.plan.mode != "pixel" and self._blank(sample):
                 self._finish_window(load, sample, None)
                 continue
-            key = (load.region.plan.setup.runtime_key(), sample.signature)
+            key = (load.region.key, sample.signature)
             group = self.groups.setdefault(key, _Group())
             group.members.append((load, sample))
-            if len(group.members) >= self.batch_size:
+            if len(group.members) >= self._batch(load.region.plan, sample):
                 self._encode(self.groups.pop(key))
+
+    def _batch(self, plan: Plan, sample: Sample) -> int:
+        """Return the windows of one forward pass."""
+        features = 4 * max(plan.setup.variant.dims.values()) * sample.coverage.size
+        return max(1, min(self.batch_size, FEATURE_BYTES // features))
 
     @staticmethod
     def _blank(sample: Sample) -> bool:

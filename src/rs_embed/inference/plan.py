@@ -22,7 +22,7 @@ from rs_embed.inference.setup import InputSetup, Setup
 
 __all__ = ["Block", "Plan", "WindowPlan", "make_plan"]
 
-BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 16 * 2**20
 """Pixels that are loaded at once."""
 GRID_BYTES = 2**30
 """A pixel model's grid is kept below this by coarser cells."""

@@ -26,6 +26,10 @@ _STATISTICS = {
 }
 
 Cells = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+_AT_ONCE = 8
+"""Dimensions that are widened to float64 at a time: a window of a pixel model is large."""
 
 
 class Accumulator(Protocol):
@@ -60,7 +64,7 @@ class Moments:
     """
 
     def __init__(self, statistics: tuple[str, ...]) -> None:
-        self.statistics = statistics
+        self.statistics, self.wanted = statistics, set(statistics)
         self.total = 0.0
         self.mean: NDArray[np.float64] | None = None
         self.square = self.low = self.high = self.gem = np.zeros(0)
@@ -74,24 +78,38 @@ class Moments:
         keep = seen > 0
         if not keep.any():
             return
-        values = own[:, keep].astype(np.float64)  # (D, n)
+        every = bool(keep.all())
+        flat = own.reshape(len(own), -1) if every else own[:, keep]  # (D, n)
         w = seen[keep]
         part = float(w.sum())
+        found = [self._part(flat[i : i + _AT_ONCE], w, part) for i in range(0, len(flat), _AT_ONCE)]
+        self._merge(part, *(np.concatenate(each) for each in zip(*found, strict=True)))
+
+    def _part(self, cells: Cells, w: Doubles, part: float) -> tuple[Doubles, ...]:
+        """Return mean, squares, powers, least and greatest of some dimensions ``(d, n)``; zeros where not wanted."""
+        values, none = cells.astype(np.float64), np.zeros(len(cells))
         mean = values @ w / part
+        low = values.min(1) if "min" in self.wanted else none
+        high = values.max(1) if "max" in self.wanted else none
+        gem = np.maximum(values, GEM_FLOOR) ** GEM_POWER @ w if "gem" in self.wanted else none
+        spread = none
+        if self.wanted & {"std", "sample_std"}:
+            values -= mean[:, None]
+            spread = np.square(values, out=values) @ w
+        return mean, spread, gem, low, high
+
+    def _merge(self, part: float, mean: Doubles, spread: Doubles, gem: Doubles, low: Doubles, high: Doubles) -> None:
+        """Take the moments of more cells in."""
         if self.mean is None:
-            self.mean = np.zeros_like(mean)
-            self.square, self.gem = np.zeros_like(mean), np.zeros_like(mean)
+            self.mean, self.square, self.gem = np.zeros_like(mean), np.zeros_like(mean), np.zeros_like(mean)
             self.low, self.high = np.full_like(mean, np.inf), np.full_like(mean, -np.inf)
         delta = mean - self.mean
         merged = self.total + part
-        if {"std", "sample_std"} & set(self.statistics):
-            spread = np.square(values - mean[:, None]) @ w
-            self.square = self.square + spread + np.square(delta) * (self.total * part / merged)
-        if "gem" in self.statistics:
-            self.gem = self.gem + np.maximum(values, GEM_FLOOR) ** GEM_POWER @ w
+        self.square = self.square + spread + np.square(delta) * (self.total * part / merged)
+        self.gem = self.gem + gem
         self.mean = self.mean + delta * (part / merged)
         self.total = merged
-        self.low, self.high = np.minimum(self.low, values.min(1)), np.maximum(self.high, values.max(1))
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 
     def result(self) -> NDArray[np.float32] | None:
         """Return the statistics one after the other, ``(len(statistics) * D,)``."""
@@ -185,12 +203,13 @@ class GridAccumulator:
         k = self.plan.cell
         d, height, width = own.shape
         rows, cols = height // k, width // k
-        w = seen.reshape(rows, k, cols, k)
-        total = w.sum((1, 3))
-        blocks = np.where(seen > 0, own, 0).reshape(d, rows, k, cols, k)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.einsum("drkcl,rkcl->drc", blocks, w) / total
-        return mean.astype(np.float32), total, window.owned.row // k, window.owned.col // k
+        total = seen.reshape(rows, k, cols, k).sum((1, 3))
+        mean = np.empty((d, rows, cols), np.float32)
+        for i in range(0, d, _AT_ONCE):
+            part = np.where(seen > 0, own[i : i + _AT_ONCE], np.float32(0)) * seen
+            sums = part.reshape(-1, rows, k, cols, k).sum((2, 4))
+            mean[i : i + _AT_ONCE] = np.divide(sums, total, out=np.full_like(sums, np.nan), where=total > 0)
+        return mean, total, window.owned.row // k, window.owned.col // k
 
     def result(self) -> NDArray[np.float32] | None:
         """Return the grid."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ class Setup:
             bands={name: i.bands for name, i in self.inputs.items()},
             sensors={name: i.sensor.id for name, i in self.inputs.items()},
         )
+
+    @cached_property
+    def key(self) -> tuple[Any, ...]:
+        """The runtime key as it was when it was first asked for."""
+        return self.runtime_key()
 
     def runtime_key(self) -> tuple[Any, ...]:
         """Return what two setups must share to share an encoder."""

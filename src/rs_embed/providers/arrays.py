@@ -66,8 +66,12 @@ class ArrayProvider:
         bands = [request.bands[i] for i in present]
         mask_band = self.data.sensor.mask_band or ""
         total = len(times) * self._covered(part)
+        alike = self._one_decoding(bands)
         for t in range(len(times)):
-            values = np.concatenate([self._channel(t, channel[band], band, part) for band in bands])
+            if alike is not None:
+                values = self._channels(t, [channel[band] for band in bands], alike, part)
+            else:
+                values = np.concatenate([self._channel(t, channel[band], band, part) for band in bands])
             known = np.isfinite(values).all(axis=0)
             if request.mask is not None and mask_band in channel:
                 known &= MASKS[request.mask](self._channel(t, channel[mask_band], mask_band, part)[0])
@@ -77,8 +81,31 @@ class ArrayProvider:
             pixels, valid, times, part, missing, ((),) * len(times), (int(valid.sum()), max(total, int(valid.sum())))
         )
 
+    def _one_decoding(self, bands: Sequence[str]) -> Decoding | None:
+        """The decoding that all bands share, for continuous optical ones: they are read at once."""
+        sensor = self.data.sensor
+        if sensor.kind == "radar" or any(sensor.band(band).classes for band in bands):
+            return None
+        found = {self._decoding(band) for band in bands}
+        return found.pop() if len(found) == 1 else None
+
+    def _channels(self, frame: int, channels: list[int], decode: Decoding, part: GeoBox) -> NDArray[np.float32]:
+        """``(C, H, W)`` harmonised, NaN where there is none, of bands that are decoded alike."""
+        planes = self.data.data[frame] if self.data.data.ndim == 4 else self.data.data
+        chosen = planes if channels == list(range(len(planes))) else None
+
+        def read(rows: slice, cols: slice) -> NDArray[np.float32]:
+            return decode(planes[channels, rows, cols] if chosen is None else chosen[:, rows, cols])
+
+        return resample(read, len(channels), self._grid, part)
+
     def _covered(self, part: GeoBox) -> int:
         """Pixels of a part that lie on the array, usable or not."""
+        found = alignment(self._grid, part)
+        if found is not None and found[0] == 1:
+            rows = min(found[1] + part.shape[0], self._grid.height) - max(found[1], 0)
+            cols = min(found[2] + part.shape[1], self._grid.width) - max(found[2], 0)
+            return int(max(0, rows) * max(0, cols))
         everywhere = np.float32(1)
 
         def read(rows: slice, cols: slice) -> NDArray[np.float32]:
