@@ -53,14 +53,19 @@ def _open(model: str, backend: Any, call: Mapping[str, Any], arguments: Mapping[
     for name, wanted in (("spatial", None), ("spatials", list)):
         if name in call and wanted is not None and not isinstance(call[name], Sequence):
             raise ModelError(f"{name} must be a non-empty list of regions, got {type(call[name]).__name__}")
-    provider = open_provider(backend, call=_call_text(model, call))
+    provider = open_provider(backend, call=_call_text(model, call, arguments))
     return open_session(model, provider, **arguments), provider
 
 
-def _call_text(model: str, call: Mapping[str, Any]) -> str:
+_DEFAULTS: dict[str, Any] = {"output": _POOLED, "device": "auto", "input_prep": "resize", "precision": "float32"}
+
+
+def _call_text(model: str, call: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
     """Return the user's call with ``backend="auto"``, for the message of a missing login."""
     name = "get_embeddings_batch" if "spatials" in call else "get_embedding"
-    inner = ", ".join(f"{k}={v!r}" for k, v in call.items() if v is not None)
+    said = {**call, **{k: v for k, v in arguments.items() if k != "options" and v != _DEFAULTS.get(k)}}
+    said |= arguments["options"]
+    inner = ", ".join(f"{k}={v!r}" for k, v in said.items() if v is not None)
     return f'{name}({model!r}, {inner}, backend="auto")'
 
 
@@ -117,10 +122,10 @@ def get_embedding(
     """
     from rs_embed.inference.calls import embed_regions
 
-    call = {"spatial": spatial, "temporal": temporal, "sensor": sensor, "fetch": fetch, "modality": modality}
+    call = {"spatial": spatial, "temporal": temporal}
     arguments = _arguments(sensor, fetch, modality, output, device, input_prep, precision, None, model_options)
     session, provider = _open(model, backend, call, arguments)
-    return embed_regions(session, provider, [spatial], temporal, "raise", False)[0]
+    return embed_regions(session, provider, [spatial], temporal, "raise", False, single=True)[0]
 
 
 def _arguments(
@@ -188,7 +193,7 @@ def get_embeddings_batch(
     """
     from rs_embed.inference.calls import embed_regions
 
-    call = {"spatials": spatials, "temporal": temporal, "sensor": sensor, "fetch": fetch, "modality": modality}
+    call = {"spatials": spatials, "temporal": temporal}
     arguments = _arguments(sensor, fetch, modality, output, device, input_prep, precision, batch_size, model_options)
     session, provider = _open(model, backend, call, arguments)
     return embed_regions(session, provider, spatials, temporal, on_error, show_progress)
@@ -206,16 +211,25 @@ def get_embedding_from_data(
     **model_options: Any,
 ) -> Embedding:
     """Return the embedding of pixels of your own; see `get_embeddings_batch_from_data`."""
-    return get_embeddings_batch_from_data(
-        model,
-        [data],
-        modality=modality,
-        output=output,
-        device=device,
-        input_prep=input_prep,
-        precision=precision,
-        **model_options,
-    )[0]
+    arguments = _arguments(None, None, modality, output, device, input_prep, precision, None, model_options)
+    return _from_data(model, [data], arguments, "raise", False, single=True)[0]
+
+
+def _from_data(
+    model: str,
+    datas: Sequence[UserData],
+    arguments: Mapping[str, Any],
+    on_error: str,
+    show_progress: bool | None,
+    *,
+    single: bool = False,
+) -> list[Embedding]:
+    from rs_embed.inference.calls import check_on_error, progress_bar
+    from rs_embed.inference.from_data import embed_data
+
+    check_on_error(on_error)
+    progress = progress_bar(show_progress)
+    return embed_data(model, datas, arguments, on_error=on_error, progress=progress, single=single)
 
 
 def get_embeddings_batch_from_data(
@@ -242,14 +256,10 @@ def get_embeddings_batch_from_data(
     ModelError
         If the model cannot take the collection or the bands of the data.
     """
-    from rs_embed.inference.calls import check_on_error, progress_bar
-    from rs_embed.inference.from_data import embed_data
-
-    check_on_error(on_error)
     if not isinstance(datas, Sequence) or isinstance(datas, str) or not datas:
         raise ModelError("datas must be a non-empty list of UserData")
     arguments = _arguments(None, None, modality, output, device, input_prep, precision, batch_size, model_options)
-    return embed_data(model, datas, arguments, on_error=on_error, progress=progress_bar(show_progress))
+    return _from_data(model, datas, arguments, on_error, show_progress)
 
 
 def list_models_for_data(data: UserData) -> list[dict[str, Any]]:

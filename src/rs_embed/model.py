@@ -81,7 +81,9 @@ class Model:
 
     def get_embedding(self, spatial: Any, *, temporal: TemporalSpec | None = None) -> Embedding:
         """Embed one region."""
-        return self.get_embeddings_batch([spatial], temporal=temporal)[0]
+        from rs_embed.inference.calls import embed_regions
+
+        return embed_regions(self._session, self.provider, [spatial], temporal, "raise", False, single=True)[0]
 
     def get_embeddings_batch(
         self,

@@ -107,7 +107,7 @@ def close(one: Any, other: Any, relative: float = RELATIVE) -> bool:
 def same(one: Any, other: Any) -> bool:
     """Whether grids are equal but for the last digits, which a matrix product rounds by its shape."""
     scale = np.nanmax(np.abs(other), axis=(1, 2), keepdims=True) + 1e-12
-    return bool(np.allclose(one / scale, other / scale, rtol=0, atol=2e-6, equal_nan=True))
+    return bool(np.allclose(one / scale, other / scale, rtol=0, atol=2e-7, equal_nan=True))
 
 
 def geobox_of(found: Embedding) -> GeoBox:
@@ -207,7 +207,7 @@ def test_a_box_of_degrees_is_no_polygon(embed: Any) -> None:
 
 
 def test_many_shapes_at_once_keep_their_numbers(model: str, embed: Any, options: dict[str, Any]) -> None:
-    places = [PointBuffer(11.5 + 0.02 * i, 48.1, 55 + 40 * (i % 3)) for i in range(6)]
+    places = [PointBuffer(11.5 + 0.02 * i, 48.1, 55 + 40 * (i % 3)) for i in range(4)]
     batch = get_embeddings_batch(model, spatials=places, temporal=SPAN, backend="synthetic", **options)
     for place, found in zip(places, batch, strict=True):
         assert close(found.data, embed(place).data)

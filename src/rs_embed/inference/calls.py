@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import ModelError, SpecError
+from rs_embed.core.notices import warn_user
 from rs_embed.core.specs import TemporalSpec
 from rs_embed.inference.session import Result, Session
 from rs_embed.providers.base import Provider
@@ -22,11 +22,7 @@ def one_span_each(temporal: Any, count: int) -> list[TemporalSpec]:
     """Return one span a region."""
     if temporal is None:
         start, end = DEFAULT_TIME
-        warnings.warn(
-            f"temporal=None: using the package's default window {start}..{end}; pass TemporalSpec to choose",
-            UserWarning,
-            stacklevel=5,
-        )
+        warn_user(f"temporal=None: using the package's default window {start}..{end}; pass TemporalSpec to choose")
         return [TemporalSpec.range(start, end)] * count
     if isinstance(temporal, TemporalSpec):
         return [temporal] * count
@@ -66,6 +62,8 @@ def embed_regions(
     temporal: Any,
     on_error: str,
     show_progress: bool | None,
+    *,
+    single: bool = False,
 ) -> list[Embedding]:
     """Embed a list of regions in order.
 
@@ -80,4 +78,4 @@ def embed_regions(
     if not spatials:
         raise ModelError("spatials must be a non-empty list of regions")
     jobs = list(session.jobs(spatials, one_span_each(temporal, len(spatials)), provider))
-    return session.collect(jobs, on_error=on_error, progress=progress_bar(show_progress))
+    return session.collect(jobs, on_error=on_error, progress=progress_bar(show_progress), single=single)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,20 @@ class _Group:
 
 
 def stream(
-    jobs: Iterable[Job], runtime: Runtime, *, batch_size: int | None = None
+    jobs: Iterable[Job], runtime: Callable[[], Runtime], *, batch_size: int | None = None
 ) -> Iterator[tuple[int, Embedding | RSEmbedError]]:
-    """Yield ``(index, result)`` as regions finish; an `RSEmbedError` ends its own region only."""
-    engine = _Engine(runtime, batch_size or BATCH.get(runtime.device.split(":")[0], 16))
+    """Yield ``(index, result)`` as regions finish; an `RSEmbedError` ends its own region only.
+
+    Parameters
+    ----------
+    jobs
+        The regions; they are planned one after the other, as there is room to load them.
+    runtime
+        Loads the encoder: asked for when the first region is planned, so that what cannot be planned loads nothing.
+    batch_size
+        Windows of one forward pass; ``None`` chooses by device.
+    """
+    engine = _Engine(runtime, batch_size)
     try:
         yield from engine.run(jobs)
     finally:
@@ -91,14 +102,24 @@ def stream(
 
 
 class _Engine:
-    def __init__(self, runtime: Runtime, batch_size: int) -> None:
-        self.runtime, self.batch_size = runtime, batch_size
+    def __init__(self, load_runtime: Callable[[], Runtime], batch_size: int | None) -> None:
+        self.load_runtime, self.asked = load_runtime, batch_size
         self.pool = ThreadPoolExecutor(LOADERS, thread_name_prefix="rs-embed-load")
         self.held = 0
         self.loads: deque[_Load] = deque()
         self.groups: dict[Any, _Group] = {}
         self.done: deque[tuple[int, Embedding | RSEmbedError]] = deque()
         self.stop = threading.Event()
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The loaded encoder."""
+        return self.load_runtime()
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Windows of one forward pass, as far as their features are small."""
+        return self.asked or BATCH.get(self.runtime.device.split(":")[0], 16)
 
     def close(self) -> None:
         """Cancel what is queued and wait for what runs."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rs_embed.core.embedding import Embedding
-from rs_embed.core.errors import ModelError
+from rs_embed.core.errors import ModelError, RSEmbedError
 from rs_embed.core.registry import get_spec
 from rs_embed.core.specs import SensorSpec
 from rs_embed.inference.engine import Job
@@ -42,21 +43,36 @@ def _session(model: str, data: UserData, provider: ArrayProvider, arguments: Map
 
 
 def embed_data(
-    model: str, datas: Sequence[UserData], arguments: Mapping[str, Any], *, on_error: str, progress: Progress
+    model: str,
+    datas: Sequence[UserData],
+    arguments: Mapping[str, Any],
+    *,
+    on_error: str,
+    progress: Progress,
+    single: bool = False,
 ) -> list[Embedding]:
     """Return the embeddings of the arrays, in order; arrays of one signature share forward passes."""
-    jobs, session = [], None
+    get_spec(model)
+    jobs: list[Job] = []
+    sessions: list[Session] = []
+    first: RSEmbedError | None = None
     for index, data in enumerate(datas):
         provider = data_provider(data)
-        own = _session(model, data, provider, arguments)
-        session = session or own
+        try:
+            own = _session(model, data, provider, arguments)
+        except RSEmbedError as error:
+            first = first or error
+            jobs.append(Job(index, partial(_raise, error), provider))
+            continue
+        sessions.append(own)
+        jobs.append(Job(index, partial(own.plan_data, data), provider))
+    if not sessions and first is not None:
+        raise first
+    return sessions[0].collect(jobs, on_error=on_error, progress=progress, single=single)
 
-        def planned(own: Session = own, data: UserData = data) -> Plan:
-            return own.plan_data(data)
 
-        jobs.append(Job(index, planned, provider))
-    assert session is not None
-    return session.collect(jobs, on_error=on_error, progress=progress)
+def _raise(error: RSEmbedError) -> Plan:
+    raise error
 
 
 def compatible(model: str, data: UserData) -> list[str]:

@@ -7,12 +7,12 @@ import json
 import math
 import platform
 import threading
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from rs_embed import __version__
 from rs_embed.core.embedding import Embedding, grid_array
 from rs_embed.core.imagery import ImageStack, geobox_dict
+from rs_embed.core.notices import warn_user
+from rs_embed.core.specs import OutputSpec, SensorSpec
 from rs_embed.inference.plan import Plan
 from rs_embed.inference.prepare import WindowStats
 from rs_embed.inference.runtime import Runtime
@@ -183,6 +185,12 @@ def _prep_meta(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _sensor(wanted: SensorSpec) -> dict[str, Any]:
+    """The sensor as JSON types; of a folder its name only."""
+    folder = None if wanted.check_save_dir is None else Path(wanted.check_save_dir).name
+    return vars(wanted) | {"bands": list(wanted.bands), "check_save_dir": folder}
+
+
 def _attribution(plan: Plan, provider: Provider) -> list[str]:
     """Whom to name: the provider where it has its own word, else the owners of the sensors."""
     own = getattr(provider, "attribution", None)
@@ -210,7 +218,7 @@ def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | No
         "type": "on_the_fly",
         "backend": provider.name,
         "source": provider.source,
-        "sensor": vars(first.wanted) | {"bands": list(first.wanted.bands)},
+        "sensor": _sensor(first.wanted),
         "inputs": inputs,
         "modality": setup.modality,
         "temporal": _temporal(plan),
@@ -279,7 +287,7 @@ def loud(notes: list[str]) -> list[str]:
 def warn_once(results: Mapping[str, list[str]]) -> None:
     """Warn once for each kind of note, naming the regions: ``{note: ids}``."""
     for note, ids in results.items():
-        warnings.warn(f"{note} [regions: {', '.join(ids)}]", UserWarning, stacklevel=4)
+        warn_user(f"{note} [regions: {', '.join(ids)}]")
 
 
 def assemble(
@@ -312,12 +320,13 @@ def assemble(
     return Embedding(grid_array(data, plan.grid_geobox, meta), meta)
 
 
-def failed(plan: Plan | None, dims: Mapping[str, int], meta: dict[str, Any], error: Exception) -> Embedding:
+def failed(
+    plan: Plan | None, output: OutputSpec, dims: Mapping[str, int], meta: dict[str, Any], error: Exception
+) -> Embedding:
     """Return a NaN embedding of the planned shape that says why it failed."""
     meta = plain(meta | {"error": f"{type(error).__name__}: {error}"})
-    if plan is None or plan.output.mode == "pooled":
-        factor = {"stats": 4}.get(plan.output.pooling, 1) if plan is not None else 1
-        size = dims["pooled"] if plan is None or plan.output.pooling == "mean" else dims["grid"] * factor
+    if plan is None or output.mode == "pooled":
+        size = dims["pooled"] if output.pooling == "mean" else dims["grid"] * {"stats": 4}.get(output.pooling, 1)
         return Embedding(np.full(size, np.nan, np.float32), meta)
     rect = plan.cell_rect
     grid = np.full((dims["grid"], rect.height, rect.width), np.nan, np.float32)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import BatchError, ModelError, RSEmbedError, SpecError
 from rs_embed.core.geometry import Lattice, locate, locate_geobox, without_place
@@ -111,7 +113,7 @@ class Session:
 
     def stream(self, jobs: Iterator[Job]) -> Iterator[Result]:
         """Yield results as regions finish."""
-        return stream(jobs, self.runtime(), batch_size=self.batch_size)
+        return stream(jobs, self.runtime, batch_size=self.batch_size)
 
     def collect(
         self,
@@ -119,13 +121,15 @@ class Session:
         *,
         on_error: str = "raise",
         progress: Progress = _no_progress,
+        single: bool = False,
     ) -> list[Embedding]:
         """Return all results in order.
 
         Raises
         ------
         BatchError
-            With ``on_error="raise"``, after all other regions are finished, if some failed.
+            With ``on_error="raise"``, after all other regions are finished, if some failed; with ``single`` the error
+            of the only region itself.
         """
         results: list[Embedding | None] = [None] * len(jobs)
         errors: dict[int, RSEmbedError] = {}
@@ -140,24 +144,31 @@ class Session:
                 notes.setdefault(note.split(" (")[0], []).append(str(name))
         warn_once(notes)
         if errors and on_error == "raise":
-            if len(jobs) == 1:
+            if single:
                 raise errors[0]
             raise BatchError(list(results), errors)
+        shapes = [r.shape for r in results if r is not None]
         for index, error in errors.items():
-            results[index] = self._failed(jobs[index], error)
+            results[index] = self._failed(jobs[index], error, shapes)
         return [r for r in results if r is not None]
 
-    def _failed(self, job: Job, error: RSEmbedError) -> Embedding:
-        """Return the NaN embedding of a region that failed."""
+    def _failed(self, job: Job, error: RSEmbedError, shapes: list[tuple[int, ...]]) -> Embedding:
+        """Return the NaN embedding of a region that failed, as long as the others."""
         meta: dict[str, Any] = {"model": self.setup.spec.name, "id": job.id, "warnings": []}
         try:
             plan: Plan | None = job.make_plan()
         except RSEmbedError:
             plan = None
         if plan is not None:
-            meta |= base_meta(plan, job.provider, None, self.runtime().device)
+            meta |= base_meta(plan, job.provider, None, self.device)
         meta["id"] = job.id
-        return failed(plan, self.setup.variant.dims, meta, error)
+        dims = dict(self.setup.variant.dims)
+        if shapes and self.output.mode == "grid":
+            dims["grid"] = shapes[0][0]
+        found = failed(plan, self.output, dims, meta, error)
+        if shapes and self.output.mode == "pooled":
+            found.data = np.full(shapes[0], np.nan, np.float32)
+        return found
 
 
 def open_session(

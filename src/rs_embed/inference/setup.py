@@ -84,6 +84,8 @@ def _modality(spec: ModelSpec, modality: str | None) -> tuple[str | None, tuple[
     if modality is None:
         name = next(iter(spec.modalities))
         return name, spec.modalities[name]
+    if not isinstance(modality, str):
+        raise ModelError(f"modality={modality!r} must be a name; accepted: {', '.join(map(repr, spec.modalities))}")
     wanted = modality.strip().lower().replace("-", "").replace("_", "").replace("sentinel", "s")
     for name, inputs in spec.modalities.items():
         if name.replace("-", "").replace("_", "") == wanted:
