@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from rs_embed.inference.pooling import Accumulator, make_accumulator
 from rs_embed.inference.prepare import Sample, collate, make_samples
 from rs_embed.inference.quality import check_stack
 from rs_embed.inference.runtime import Runtime
+from rs_embed.inference.setup import Setup
 from rs_embed.providers.base import Provider
 
 __all__ = ["Job", "stream"]
@@ -54,11 +54,10 @@ class _Region:
 
     job: Job
     plan: Plan
+    runtime: Runtime
     accumulator: Accumulator
     record: RegionRecord
     left: int
-    key: Any
-    """Equal for regions whose windows may share a forward pass."""
     failed: bool = False
 
 
@@ -81,7 +80,7 @@ class _Group:
 
 
 def stream(
-    jobs: Iterable[Job], runtime: Callable[[], Runtime], *, batch_size: int | None = None
+    jobs: Iterable[Job], runtime: Callable[[Setup], Runtime], *, batch_size: int | None = None
 ) -> Iterator[tuple[int, Embedding | RSEmbedError]]:
     """Yield ``(index, result)`` as regions finish; an `RSEmbedError` ends its own region only.
 
@@ -90,7 +89,8 @@ def stream(
     jobs
         The regions; they are planned one after the other, as there is room to load them.
     runtime
-        Loads the encoder: asked for when the first region is planned, so that what cannot be planned loads nothing.
+        Returns the loaded encoder of a setup: asked for when a region is planned, so that what cannot be planned loads
+        nothing.
     batch_size
         Windows of one forward pass; ``None`` chooses by device.
     """
@@ -102,8 +102,9 @@ def stream(
 
 
 class _Engine:
-    def __init__(self, load_runtime: Callable[[], Runtime], batch_size: int | None) -> None:
-        self.load_runtime, self.asked = load_runtime, batch_size
+    def __init__(self, load_runtime: Callable[[Setup], Runtime], batch_size: int | None) -> None:
+        self.load_runtime, self.batch_size = load_runtime, batch_size
+        self.runtimes: dict[Any, Runtime] = {}
         self.pool = ThreadPoolExecutor(LOADERS, thread_name_prefix="rs-embed-load")
         self.held = 0
         self.loads: deque[_Load] = deque()
@@ -111,15 +112,11 @@ class _Engine:
         self.done: deque[tuple[int, Embedding | RSEmbedError]] = deque()
         self.stop = threading.Event()
 
-    @cached_property
-    def runtime(self) -> Runtime:
-        """The loaded encoder."""
-        return self.load_runtime()
-
-    @cached_property
-    def batch_size(self) -> int:
-        """Windows of one forward pass, as far as their features are small."""
-        return self.asked or BATCH.get(self.runtime.device.split(":")[0], 16)
+    def _runtime(self, setup: Setup) -> Runtime:
+        """Return the encoder of a setup, held as long as the stream runs."""
+        if setup.key not in self.runtimes:
+            self.runtimes[setup.key] = self.load_runtime(setup)
+        return self.runtimes[setup.key]
 
     def close(self) -> None:
         """Cancel what is queued and wait for what runs."""
@@ -153,8 +150,9 @@ class _Engine:
                 self.done.append((job.index, error))
                 continue
             record = RegionRecord.start(plan)
-            accumulator = make_accumulator(plan, self.runtime.encoder)
-            region = _Region(job, plan, accumulator, record, plan.windows, plan.setup.key)
+            runtime = self._runtime(plan.setup)
+            accumulator = make_accumulator(plan, runtime.encoder)
+            region = _Region(job, plan, runtime, accumulator, record, plan.windows)
             for block in plan.blocks:
                 yield _Load(region, block)
 
@@ -203,16 +201,17 @@ class _Engine:
             if sample.stats.valid == 0 and load.region.plan.mode != "pixel" and self._blank(sample):
                 self._finish_window(load, sample, None)
                 continue
-            key = (load.region.key, sample.signature)
+            key = (load.region.plan.setup.key, sample.signature)
             group = self.groups.setdefault(key, _Group())
             group.members.append((load, sample))
-            if len(group.members) >= self._batch(load.region.plan, sample):
+            if len(group.members) >= self._batch(load.region, sample):
                 self._encode(self.groups.pop(key))
 
-    def _batch(self, plan: Plan, sample: Sample) -> int:
-        """Return the windows of one forward pass."""
-        features = 4 * max(plan.setup.variant.dims.values()) * sample.coverage.size
-        return max(1, min(self.batch_size, FEATURE_BYTES // features))
+    def _batch(self, region: _Region, sample: Sample) -> int:
+        """Return the windows of one forward pass: as many as asked for, as far as their features are small."""
+        features = 4 * max(region.plan.setup.variant.dims.values()) * sample.coverage.size
+        wanted = self.batch_size or BATCH.get(region.runtime.device.split(":")[0], 16)
+        return max(1, min(wanted, FEATURE_BYTES // features))
 
     @staticmethod
     def _blank(sample: Sample) -> bool:
@@ -234,7 +233,7 @@ class _Engine:
             return
         plan = members[0][0].region.plan
         try:
-            features = self.runtime.encode(collate(plan, [sample for _, sample in members]))
+            features = members[0][0].region.runtime.encode(collate(plan, [sample for _, sample in members]))
         except RSEmbedError as error:
             for load, _ in members:
                 self._fail(load.region, error)
@@ -268,7 +267,7 @@ class _Engine:
             data = region.accumulator.result()
             if data is None or region.record.valid == 0:
                 raise NoImageryError(region.record.nothing(region.plan, region.job.provider))
-            found = assemble(region.plan, data, region.record, self.runtime, region.job.provider, region.job.id)
+            found = assemble(region.plan, data, region.record, region.runtime, region.job.provider, region.job.id)
         except RSEmbedError as error:
             self._fail(region, error)
         else:

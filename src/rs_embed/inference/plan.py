@@ -298,6 +298,7 @@ def make_plan(
     output: OutputSpec,
     prep: InputPrepSpec,
     lattice: Lattice | None = None,
+    frames: int | None = None,
 ) -> Plan:
     """Decide everything about one region.
 
@@ -305,6 +306,8 @@ def make_plan(
     ----------
     lattice
         The pixels of data that have no place; otherwise the lattice follows from the region.
+    frames
+        How many frames will be loaded, where the intervals do not say.
 
     Raises
     ------
@@ -336,7 +339,7 @@ def make_plan(
         lattice.x0 + footprint.col * lattice.gsd,
         lattice.y0 - footprint.row * lattice.gsd,
     )
-    frames = max((len(i) for i in intervals), default=1) or 1
+    frames = frames or max((len(i) for i in intervals), default=1) or 1
     channels = sum(len(item.bands) for item in items)
 
     def bytes_of(area: Rect) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed.core.encoding import Batch, InputBatch
-from rs_embed.core.errors import ModelError
+from rs_embed.core.errors import ModelError, NoImageryError
 from rs_embed.core.geometry import Rect
 from rs_embed.core.imagery import ImageStack
 from rs_embed.inference.plan import Block, Plan, WindowPlan
@@ -19,7 +19,7 @@ from rs_embed.preprocess.fill import fill_invalid
 from rs_embed.preprocess.steps import Resize
 from rs_embed.providers.composite import median
 
-__all__ = ["Sample", "SampleInput", "WindowStats", "collate", "make_samples"]
+__all__ = ["Sample", "SampleInput", "WindowStats", "choose_frames", "collate", "make_samples", "one_frame"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _resized(
     return pixels, share >= 0.5
 
 
-def _one_frame(stack: ImageStack, item: InputSetup) -> ImageStack:
+def one_frame(stack: ImageStack, item: InputSetup) -> ImageStack:
     """Reduce an array's several frames to the one that a net of one frame takes: their median, radar in power."""
     if item.frames.max > 1 or len(stack.pixels) <= 1:
         return stack
@@ -126,9 +126,30 @@ def _one_frame(stack: ImageStack, item: InputSetup) -> ImageStack:
     )
 
 
+def choose_frames(seen: NDArray[np.bool_], item: InputSetup) -> NDArray[np.intp] | None:
+    """Return which frames the net gets where some have no usable pixel; ``None``: all, as they are."""
+    frames = item.frames
+    if seen.all() or not seen.any() or frames.max == 1 or frames.missing == "mask":
+        return None
+    kept = np.flatnonzero(seen)
+    if frames.missing == "error" or (frames.missing == "drop" and len(kept) < frames.min):
+        raise NoImageryError(
+            f"{len(seen) - len(kept)} of {len(seen)} frames of {item.wanted.collection} have no usable pixel, and the "
+            f"model needs {len(seen) if frames.missing == 'error' else frames.min}; choose another or a longer time"
+        )
+    if frames.missing == "drop":
+        return kept
+    nearest: NDArray[np.intp] = np.abs(kept[None] - np.arange(len(seen))[:, None]).argmin(1)
+    return kept[nearest]  # repeat
+
+
 def _prepare(plan: Plan, item: InputSetup, stack: ImageStack, crop: tuple[slice, slice]) -> SampleInput:
     pixels = stack.pixels[:, :, crop[0], crop[1]]
     valid = stack.valid[:, crop[0], crop[1]]
+    times = stack.times
+    chosen = choose_frames(np.asarray(valid.any((1, 2))), item)
+    if chosen is not None:
+        pixels, valid, times = pixels[chosen], valid[chosen], times[chosen]
     pixels, missing = _complete(pixels, item, stack.missing_bands)
     lacking = tuple(item.bands.index(b) for b in missing)
     pixels = fill_invalid(pixels, valid, lacking, _fill_values(item))
@@ -136,7 +157,7 @@ def _prepare(plan: Plan, item: InputSetup, stack: ImageStack, crop: tuple[slice,
         pixels, valid = _resized(pixels, valid, plan.side, item)
     for step in item.source.steps:
         pixels = step(pixels)
-    return SampleInput(pixels, valid, stack.times, missing)
+    return SampleInput(pixels, valid, times, missing)
 
 
 def _stats(plan: Plan, window: WindowPlan, stacks: Mapping[str, ImageStack], block: Block) -> WindowStats:
@@ -168,7 +189,7 @@ def make_samples(plan: Plan, block: Block, stacks: Mapping[str, ImageStack]) -> 
     ModelError
         If a band is missing that the net cannot do without.
     """
-    stacks = {name: _one_frame(stack, plan.setup.inputs[name]) for name, stack in stacks.items()}
+    stacks = {name: one_frame(stack, plan.setup.inputs[name]) for name, stack in stacks.items()}
     samples = []
     lonlat = plan.region.lonlat or (float("nan"), float("nan"))
     for window in block.windows:

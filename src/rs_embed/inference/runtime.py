@@ -91,11 +91,11 @@ def pick_device(device: str, *, torch_needed: bool) -> str:
         raise ModelError(
             f"device={device!r} is not known; accepted: 'auto', 'cpu', 'cuda' or a torch device"
         ) from error
-    if found.type == "meta":
-        raise ModelError(f"device={device!r} holds no numbers; use device='cpu' or 'auto'")
-    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
-    if missing.get(found.type, False):
-        raise ModelError(f"device={device!r} is not available on this machine; use device='cpu' or 'auto'")
+    try:
+        torch.empty(1, device=found).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        why = str(error).splitlines()[0]
+        raise ModelError(f"device={device!r} cannot be used here ({why}); use device='cpu' or 'auto'") from error
     return str(found)
 
 

@@ -51,9 +51,9 @@ class Session:
     precision: str
     batch_size: int | None
 
-    def runtime(self) -> Runtime:
-        """Return the loaded encoder."""
-        return load_runtime(self.setup, self.device, self.precision)
+    def runtime(self, setup: Setup | None = None) -> Runtime:
+        """Return the loaded encoder of this session, or of a setup of the same model."""
+        return load_runtime(setup or self.setup, self.device, self.precision)
 
     def plan(self, spatial: SpatialSpec, temporal: TemporalSpec | None) -> Plan:
         """Plan one region."""
@@ -94,7 +94,9 @@ class Session:
         inputs = {n: replace(i, frames=replace(i.frames, step="whole")) for n, i in setup.inputs.items()}
         temporal = data.temporal if isinstance(data.temporal, TemporalSpec) else None
         setup = replace(setup, inputs=inputs)
-        return make_plan(setup, region, temporal=temporal, output=self.output, prep=self.prep, lattice=lattice)
+        return make_plan(
+            setup, region, temporal=temporal, output=self.output, prep=self.prep, lattice=lattice, frames=frames
+        )
 
     def jobs(
         self,
