@@ -148,8 +148,9 @@ class GoldenFile:
     def _real_weights(self, file: str) -> str:
         """The path of a published file, relative to the folder of reference data."""
         named = os.environ.get("RS_EMBED_TEST_DATA")
-        beside = [folder / "shared" for folder in self.path.parents[2:4]]  # of a checkout with tests/golden
-        roots = [self.path.parents[1], *([Path(named).resolve().parent] if named else []), *beside]
+        near = [*self.path.resolve().parents, *Path.cwd().parents, Path.cwd(), *Path(__file__).resolve().parents]
+        roots = [self.path.resolve().parents[1], *([Path(named).resolve().parent] if named else [])]
+        roots += [folder / "shared" for folder in near]  # beside the golden files, here, or beside the checkout
         found = next((root / file for root in roots if (root / file).is_file()), None)
         if found is None:
             raise FileNotFoundError(
