@@ -8,7 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Mlp", "attend", "flexi_kernel", "pair", "sincos"]
+__all__ = [
+    "Attention",
+    "Block",
+    "LayerScale",
+    "Mlp",
+    "attend",
+    "flexi_kernel",
+    "frequencies",
+    "pair",
+    "sincos",
+    "sincos_grid",
+]
 
 
 def pair(value: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
@@ -71,6 +82,128 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, keep: Tensor | None = No
 
 def _split(x: Tensor, heads: int) -> Tensor:
     return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)  # (N, L, D) -> (N, heads, L, D/heads)
+
+
+class Attention(nn.Module):
+    """Self-attention with query, key and value as the rows of one matrix ``qkv``, in that order.
+
+    Parameters
+    ----------
+    width : int
+        Size D of a token.
+    heads : int
+        Number of heads, a divisor of D.
+    qkv_bias : bool
+        Whether ``qkv`` has a bias (``proj`` always has one).
+    """
+
+    def __init__(self, width: int, heads: int, *, qkv_bias: bool = True) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"the number of heads must divide the width {width}, got {heads}")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Map ``(N, L, D)`` to ``(N, L, D)``; keys where `keep` ``(N, L)`` is false are not seen."""
+        q, k, v = self.qkv(x).chunk(3, dim=-1)  # (N, L, 3D) -> 3 x (N, L, D)
+        out: Tensor = self.proj(attend(q, k, v, self.heads, keep))
+        return out
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each channel, ``gamma``."""
+
+    def __init__(self, width: int, initial: float = 1e-5) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., D)`` to ``(..., D)``."""
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block, with the parameter names of timm's.
+
+    Parameters
+    ----------
+    width : int
+        Size D of a token.
+    heads : int
+        Number of heads, a divisor of D.
+    mlp_ratio : float
+        Hidden size of the MLP is ``int(D * mlp_ratio)``.
+    qkv_bias : bool
+        Whether the attention's ``qkv`` has a bias.
+    eps : float
+        Of both norms.
+    layer_scale : float, optional
+        Initial value of the factors ``ls1.gamma`` and ``ls2.gamma`` on the two branches; ``None``: no such factors.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        eps: float = 1e-6,
+        layer_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attn = Attention(width, heads, qkv_bias=qkv_bias)
+        self.ls1 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+        self.ls2 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Map ``(N, L, D)`` to ``(N, L, D)``; keys where `keep` ``(N, L)`` is false are not seen."""
+        x = x + self.ls1(self.attn(self.norm1(x), keep))
+        x = x + self.ls2(self.mlp(self.norm2(x)))
+        return x
+
+
+def frequencies(width: int, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
+    """Return ``(width // 2,)``: the frequencies ``10000 ** (-2 k / width)`` of a position code of this size."""
+    exponents = torch.arange(width // 2, dtype=dtype, device=device) / (width / 2)
+    return 1.0 / 10000**exponents
+
+
+def sincos_grid(rows: int, columns: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Return MAE's position code of a grid: the column's sines and cosines, then the row's.
+
+    He et al. 2021, arXiv 2111.06377 (``facebookresearch/mae``, ``util/pos_embed.py``).
+
+    Parameters
+    ----------
+    rows, columns : int
+        Size of the grid, h and w.
+    width : int
+        Size D, a multiple of 4.
+    dtype : torch.dtype
+        Of the computation: float64 in MAE's own code, float32 in some that came after it.
+
+    Returns
+    -------
+    Tensor
+        ``(h * w, D)`` float32, row-major.
+
+    Raises
+    ------
+    ValueError
+        If `width` is no multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"a position code in two directions needs a width that is a multiple of 4, got {width}")
+    omega = frequencies(width // 2, dtype)
+    x, y = (sincos(torch.arange(n, dtype=dtype), omega) for n in (columns, rows))  # (w, D/2), (h, D/2)
+    halves = (x[None].expand(rows, -1, -1), y[:, None].expand(-1, columns, -1))
+    return torch.cat(halves, dim=-1).flatten(0, 1).float()  # (h, w, D) -> (h*w, D)
 
 
 def sincos(positions: Tensor, frequencies: Tensor) -> Tensor:
