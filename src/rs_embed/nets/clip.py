@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rs_embed.nets.layers import attend, pair
+from rs_embed.nets.layers import PackedAttention, attend, pair
 
 __all__ = ["TEXT_TOWER", "ModifiedResNet", "VisionTransformer", "build_visual", "visual_state"]
 
@@ -44,24 +44,6 @@ class QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(...)`` to ``(...)``."""
         return x * torch.sigmoid(1.702 * x)
-
-
-class PackedAttention(nn.Module):
-    """Self-attention whose query, key and value projections are the rows of one matrix, in that order."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.in_proj_weight = _drawn(3 * width, width)
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(N, L, D)`` to ``(N, L, D)``."""
-        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        query, key, value = torch.split(packed, x.shape[-1], dim=-1)  # (N, L, 3D) -> 3 x (N, L, D)
-        out: Tensor = self.out_proj(attend(query, key, value, self.heads))
-        return out
 
 
 class ResidualAttentionBlock(nn.Module):

@@ -13,6 +13,7 @@ __all__ = [
     "Block",
     "LayerScale",
     "Mlp",
+    "PackedAttention",
     "attend",
     "flexi_kernel",
     "frequencies",
@@ -109,6 +110,34 @@ class Attention(nn.Module):
         """Map ``(N, L, D)`` to ``(N, L, D)``; keys where `keep` ``(N, L)`` is false are not seen."""
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (N, L, 3D) -> 3 x (N, L, D)
         out: Tensor = self.proj(attend(q, k, v, self.heads, keep))
+        return out
+
+
+class PackedAttention(nn.Module):
+    """Self-attention with the parameter names of torch's ``MultiheadAttention``.
+
+    Query, key and value are the rows of one matrix, in that order.
+
+    Parameters
+    ----------
+    width : int
+        Size D of a token.
+    heads : int
+        Number of heads, a divisor of D.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.randn(3 * width, width).div_(width**0.5))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, L, D)`` to ``(N, L, D)``."""
+        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        query, key, value = packed.chunk(3, dim=-1)  # (N, L, 3D) -> 3 x (N, L, D)
+        out: Tensor = self.out_proj(attend(query, key, value, self.heads))
         return out
 
 
