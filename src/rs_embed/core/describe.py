@@ -24,7 +24,9 @@ def _option(option: Option) -> dict[str, Any]:
 def _input(item: InputSpec) -> dict[str, Any]:
     frames = item.frames
     return {
-        "sensors": [{"sensor": s.sensor, "trained_on": s.trained_on} for s in item.sources],
+        "sensors": [
+            {"sensor": s.sensor, "trained_on": s.trained_on, "bands": list(s.bands or item.bands)} for s in item.sources
+        ],
         "bands": list(item.bands),
         "gsd_m": item.gsd,
         "gsd_range_m": list(item.gsd_range),
@@ -38,6 +40,8 @@ def _input(item: InputSpec) -> dict[str, Any]:
         "missing_band": item.missing_band,
         "fill": item.fill if isinstance(item.fill, str) else list(item.fill),
         "any_bands": item.any_bands,
+        "subset": item.subset,
+        "any_wavelengths": item.foreign is not None,
         "cloudy_pct": item.cloudy_pct,
         "preprocessing": [step.describe() for step in item.sources[0].steps],
     }
@@ -48,6 +52,7 @@ def _variant(variant: Variant) -> dict[str, Any]:
     found: dict[str, Any] = {
         "dims": dict(variant.dims),
         "parameters": variant.parameters,
+        "modalities": list(variant.modalities),
         "window": {"size": window.size, "patch": window.patch, "min": window.min, "max": window.max},
         "checkpoint": None,
     }
@@ -78,6 +83,8 @@ def describe(spec: ModelSpec) -> dict[str, Any]:
         "pooled": spec.pooled_says,
         "pooled_kind": spec.pooled,
         "locality": spec.locality,
+        "conditions": list(spec.conditions),
+        "requires": list(spec.requires),
         "inputs": {name: _input(item) for name, item in spec.inputs.items()},
         "modalities": {name: list(inputs) for name, inputs in spec.modalities.items()},
         "temporal": first.frames.kind if first else None,

@@ -46,6 +46,8 @@ class Batch:
     """``(N, h, w)``: area fraction of each cell inside its region."""
     lonlat: NDArray[np.float64]
     """``(N, 2)`` degrees of the windows' centres; NaN without a place."""
+    pixel_lonlat: NDArray[np.float64] | None = None
+    """``(N, H, W, 2)`` degrees of pixel centres, for models with the condition ``pixel_place``."""
 
     def __len__(self) -> int:
         return len(self.lonlat)

@@ -75,6 +75,25 @@ class Lattice:
         left, top = self.x0 + rect.col * self.gsd, self.y0 - rect.row * self.gsd
         return GeoBox((rect.height // step, rect.width // step), Affine(size, 0, left, 0, -size, top), self.crs)
 
+    def centre_lonlat(self, rect: Rect) -> tuple[float, float] | None:
+        """Return the centre of ``rect`` in degrees; ``None`` without a place."""
+        if self.crs is None:
+            return None
+        left, bottom, right, top = self.bounds(rect)
+        lon, lat = _transformer(_code(self.crs), WGS84).transform((left + right) / 2, (bottom + top) / 2)
+        return float(lon), float(lat)
+
+    def pixel_lonlat(self, rect: Rect, step: int = 1) -> NDArray[np.float64] | None:
+        """Return the centres ``(H, W, 2)`` of the pixels of ``rect`` in degrees; ``None`` without a place."""
+        if self.crs is None:
+            return None
+        size = self.gsd * step
+        left, _, _, top = self.bounds(rect)
+        x = left + size * (np.arange(rect.width // step) + 0.5)
+        y = top - size * (np.arange(rect.height // step) + 0.5)
+        found = _transformer(_code(self.crs), WGS84).transform(*np.meshgrid(x, y))
+        return np.stack(found, axis=-1)
+
     def bounds(self, rect: Rect) -> tuple[float, float, float, float]:
         """Return (left, bottom, right, top) of ``rect``."""
         left, top = self.x0 + rect.col * self.gsd, self.y0 - rect.row * self.gsd

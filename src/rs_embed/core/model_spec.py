@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed.core.encoding import Encoder
+from rs_embed.core.sensors import Sensor
 
 __all__ = [
     "Build",
     "Certificate",
     "Checkpoint",
+    "Condition",
     "Frames",
     "GoldenCase",
     "InputSpec",
@@ -28,7 +30,10 @@ __all__ = [
 
 
 class Step(Protocol):
-    """One step of a model's own preprocessing, on frames of one window."""
+    """One step of a model's own preprocessing, on frames of one window.
+
+    A step with a number for each band also has ``pick(indices) -> Step``: the same step for these bands only.
+    """
 
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map ``(T, C, H, W)`` to ``(T, C, H', W')``."""
@@ -84,6 +89,10 @@ class Source:
     steps: tuple[Step, ...] = ()
     trained_on: bool = True
     """Whether the authors trained on this sensor; if not, ``meta`` says so."""
+    bands: tuple[str, ...] = ()
+    """This sensor's own names of the input's bands, in the net's order; empty: the input's names."""
+    fill: Literal["zero"] | tuple[float, ...] | None = None
+    """Instead of the input's `fill`, in this sensor's units."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,10 @@ class InputSpec:
     """Default of the scene filter, percent."""
     any_bands: bool = False
     """Whether ``sensor=`` may name other bands and sensors than the spec's."""
+    subset: bool = False
+    """Whether the net takes any of the bands, in any order; steps and fill follow them."""
+    foreign: Callable[[Sensor, tuple[str, ...]], Source] | None = None
+    """How bands of a sensor without a source are taken, as by their wavelengths; raises `ModelError` if they cannot."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +161,8 @@ class Variant:
     """Number of weights of the encoder."""
     frames: Frames | None = None
     """Instead of the input's own."""
+    modalities: tuple[str, ...] = ()
+    """Modalities that it takes, the default first; empty: all of the model's."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +215,10 @@ class Certificate:
     """``{published name: shape}`` of the net of a published ``config``, built on the meta device."""
 
 
+Condition = Literal["gsd", "place", "pixel_place", "time", "wavelengths"]
+"""What a net may be told besides pixels: metres of a pixel, where the window or each pixel lies, when, which light."""
+
+
 def _identity(variant: Variant, options: Mapping[str, Any]) -> Variant:
     return variant
 
@@ -232,6 +251,10 @@ class ModelSpec:
     locality: Literal["pixel", "window", "place"] = "window"
     statistics: tuple[str, ...] = ("mean",)
     """Moments of the region's cells that make the frozen feature, in order."""
+    conditions: tuple[Condition, ...] = ()
+    """What the net is told besides pixels; ``meta["conditioning"]`` records it."""
+    requires: tuple[Condition, ...] = ()
+    """Those of `conditions` without which it cannot run."""
     adapt: Callable[[Variant, Mapping[str, Any]], Variant] = field(default=_identity)
     """A variant as the options change it."""
     certificate: Callable[[], Certificate] | None = None
@@ -244,6 +267,11 @@ class ModelSpec:
                 raise ValueError(f"model {self.name}: modality {name} names unknown inputs {sorted(unknown)}")
         if not self.variants:
             raise ValueError(f"model {self.name} has no variant")
+        for name, variant in self.variants.items():
+            if strange := set(variant.modalities) - set(self.modalities):
+                raise ValueError(f"model {self.name}: variant {name} names unknown modalities {sorted(strange)}")
+        if unmet := set(self.requires) - set(self.conditions):
+            raise ValueError(f"model {self.name} requires {sorted(unmet)}, which are none of its conditions")
 
     @property
     def default_variant(self) -> str:

@@ -1,7 +1,9 @@
 """The sensors: bands with wavelengths, units, nodata and the names that others give them.
 
 Wavelengths and bandwidths (full width at half maximum) are those of Sentinel-2A and Landsat 8 in µm, as the
-``eo:bands`` of Earth Search (``sentinel-2-l2a``) and USGS publish them.
+``eo:bands`` of Earth Search (``sentinel-2-l2a``) and USGS publish them; of MODIS the centres and widths of its
+specification (MOD09 User's Guide, table 1). NAIP's cameras differ from year to year: its centres are those that
+the authors of models use (Clay's ``configs/metadata.yaml``), without widths.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rs_embed.core.errors import ModelError, SpecError
@@ -45,10 +47,10 @@ class Sensor:
     collections: tuple[str, ...]
     """What users and services call it."""
     units: str
-    """Of harmonised pixels: ``reflectance * 10000`` or ``dB``."""
-    kind: Literal["optical", "radar"] = "optical"
+    """Of harmonised pixels: ``reflectance * 10000``, ``grey level``, ``dB``, or each band's own."""
+    kind: Literal["optical", "radar", "other"] = "optical"
     mask: str | None = None
-    """Pixel mask that is applied by default: ``scl``, ``qa_pixel`` or none."""
+    """Pixel mask that is applied by default: ``scl``, ``qa_pixel``, ``fmask`` or none."""
     mask_band: str | None = None
     default_bands: tuple[str, ...] = ()
     """Order that an array of as many channels is taken to have."""
@@ -98,6 +100,33 @@ _LANDSAT = (
     Band("SR_B6", ("B6", "swir16", "swir1", "swir_1"), 1.6085, 0.085, 30),
     Band("SR_B7", ("B7", "swir22", "swir2", "swir_2"), 2.2005, 0.187, 30),
     Band("QA_PIXEL", ("qa_pixel",), gsd=30, classes=True),
+)
+
+_FMASK = Band("Fmask", ("fmask",), gsd=30, classes=True)
+
+
+def _at_30m(band: Band, name: str) -> Band:
+    """A band as HLS has it, under its name there."""
+    return replace(band, name=name, aliases=(band.name, *band.aliases), gsd=30)
+
+
+_HLS_S30 = tuple(_at_30m(b, f"B{b.name[1:]:>02}") for b in (*_S2[:10], _B10, *_S2[10:]))
+_HLS_L30 = tuple(_at_30m(b, f"B0{i}") for i, b in enumerate(_LANDSAT[:7], start=1))
+
+_MODIS = tuple(
+    Band(f"sur_refl_b{i:02d}", (f"b{i:02d}", alias), wavelength, width, 500)
+    for i, (alias, wavelength, width) in enumerate(
+        (
+            ("red", 0.645, 0.050),
+            ("nir", 0.8585, 0.035),
+            ("blue", 0.469, 0.020),
+            ("green", 0.555, 0.020),
+            ("swir12", 1.240, 0.020),
+            ("swir16", 1.640, 0.024),
+            ("swir22", 2.130, 0.050),
+        ),
+        start=1,
+    )
 )
 
 SENSORS: Mapping[str, Sensor] = {
@@ -181,6 +210,86 @@ SENSORS: Mapping[str, Sensor] = {
             offset=0.5,
             attribution="Landsat data courtesy of the U.S. Geological Survey, {year}",
             licence="public domain (USGS)",
+        ),
+        Sensor(
+            "hls-s30",
+            "Harmonized Landsat Sentinel-2: Sentinel-2 at 30 m (HLSS30 v2.0)",
+            (*_HLS_S30, _FMASK),
+            30.0,
+            ("NASA/HLS/HLSS30/v002", "HLSS30.v2.0", "HLSS30_2.0", "hls2-s30", "hlss30", "hls"),
+            "reflectance * 10000",
+            mask="fmask",
+            mask_band="Fmask",
+            default_bands=tuple(b.name for b in _HLS_S30),
+            attribution="HLS data courtesy of NASA LP DAAC, {year}",
+            licence="no restrictions (NASA LP DAAC)",
+        ),
+        Sensor(
+            "hls-l30",
+            "Harmonized Landsat Sentinel-2: Landsat 8/9 at 30 m (HLSL30 v2.0)",
+            (*_HLS_L30, _FMASK),
+            30.0,
+            ("NASA/HLS/HLSL30/v002", "HLSL30.v2.0", "HLSL30_2.0", "hls2-l30", "hlsl30"),
+            "reflectance * 10000",
+            mask="fmask",
+            mask_band="Fmask",
+            default_bands=tuple(b.name for b in _HLS_L30),
+            attribution="HLS data courtesy of NASA LP DAAC, {year}",
+            licence="no restrictions (NASA LP DAAC)",
+        ),
+        Sensor(
+            "modis-09ga",
+            "MODIS daily surface reflectance (MOD09GA)",
+            _MODIS,
+            500.0,
+            ("MODIS/061/MOD09GA", "MODIS/061/MYD09GA", "modis-09ga-061", "mod09ga", "modis"),
+            "reflectance * 10000",
+            default_bands=tuple(b.name for b in _MODIS),
+            attribution="MODIS data courtesy of NASA LP DAAC, {year}",
+            licence="no restrictions (NASA LP DAAC)",
+        ),
+        Sensor(
+            "naip",
+            "NAIP aerial photographs",
+            (
+                Band("R", ("red",), 0.65, gsd=1),
+                Band("G", ("green",), 0.56, gsd=1),
+                Band("B", ("blue",), 0.48, gsd=1),
+                Band("N", ("nir",), 0.842, gsd=1),
+            ),
+            1.0,
+            ("USDA/NAIP/DOQQ",),
+            "grey level",
+            default_bands=("R", "G", "B", "N"),
+            attribution="NAIP imagery by the U.S. Department of Agriculture, {year}",
+            licence="public domain (USDA)",
+        ),
+        Sensor(
+            "era5",
+            "ERA5-Land monthly weather",
+            (
+                Band("temperature_2m", ("t2m", "temperature-mean"), gsd=11132),
+                Band("total_precipitation", ("tp", "total_precipitation_sum", "precipitation"), gsd=11132),
+            ),
+            11132.0,
+            ("ECMWF/ERA5_LAND/MONTHLY_AGGR", "ECMWF/ERA5/MONTHLY", "era5-land", "era5_land"),
+            "K; m",
+            kind="other",
+            default_bands=("temperature_2m", "total_precipitation"),
+            attribution="Contains modified Copernicus Climate Change Service information {year}",
+            licence="Copernicus Products licence",
+        ),
+        Sensor(
+            "dem",
+            "Elevation above sea level and slope",
+            (Band("elevation", ("dem", "data"), gsd=30), Band("slope", gsd=30)),
+            30.0,
+            ("COPERNICUS/DEM/GLO30", "USGS/SRTMGL1_003", "cop-dem-glo-30", "cop_dem_glo_30", "srtm"),
+            "m; degrees",
+            kind="other",
+            default_bands=("elevation", "slope"),
+            attribution="Copernicus DEM © DLR e.V. and Airbus Defence and Space GmbH, provided under COPERNICUS",
+            licence="Copernicus DEM licence: free for all uses",
         ),
     )
 }

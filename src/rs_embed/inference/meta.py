@@ -141,7 +141,7 @@ def _input_meta(plan: Plan) -> dict[str, Any]:
             "bands": list(item.bands),
             "units": item.sensor.units,
             "trained_on": item.source.trained_on,
-            "fill": item.spec.fill if isinstance(item.spec.fill, str) else list(item.spec.fill),
+            "fill": list(item.fill),
             "steps": plain([step.describe() for step in item.source.steps]),
         }
     return found
@@ -253,6 +253,22 @@ def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | No
     return found
 
 
+def _conditioning(plan: Plan, record: RegionRecord) -> dict[str, Any]:
+    """What the net was told besides pixels; None where it is unknown."""
+    told: dict[str, Any] = {}
+    inputs = plan.setup.inputs
+    for name in plan.setup.spec.conditions:
+        if name == "gsd":
+            told[name] = {n: plan.effective_gsd * i.gsd / plan.lattice.gsd for n, i in inputs.items()}
+        elif name == "wavelengths":
+            told[name] = {n: [i.sensor.band(b).wavelength for b in i.bands] for n, i in inputs.items()}
+        elif name == "time":
+            told[name] = record.times
+        else:
+            told[name] = plan.region.lonlat
+    return told
+
+
 def _warnings(plan: Plan, record: RegionRecord) -> list[str]:
     """Return what a careful reader should know of this embedding."""
     notes = []
@@ -310,6 +326,7 @@ def assemble(
         "clear_fraction": round(record.clear_fraction, 6),
         "valid_fraction": round(record.valid_fraction, 6),
         "missing_bands": {name: list(bands) for name, bands in record.missing.items()},
+        "conditioning": plain(_conditioning(plan, record)),
         "input_check": sorted(record.checks, key=lambda report: str(report["name"])) or None,
         "warnings": _warnings(plan, record),
     }

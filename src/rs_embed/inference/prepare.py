@@ -53,6 +53,8 @@ class Sample:
     coverage: NDArray[np.float32]
     """``(h, w)``: area fraction inside the region of each of the window's cells."""
     stats: WindowStats
+    pixel_lonlat: NDArray[np.float64] | None = None
+    """``(H, W, 2)``, for models that are told where each pixel lies."""
 
     @property
     def signature(self) -> tuple[Any, ...]:
@@ -83,14 +85,6 @@ def _complete(
         full[:, [i for i, b in enumerate(item.bands) if b not in item.absent]] = pixels
         pixels = full
     return pixels, lacking
-
-
-def _fill_values(item: InputSetup) -> tuple[float, ...]:
-    """One number a band, in sensor units."""
-    fill, count = item.spec.fill, len(item.bands)
-    if fill == "zero":
-        return (0.0,) * count
-    return fill if len(fill) == count else (float(np.mean(fill)),) * count
 
 
 def _resized(
@@ -152,7 +146,7 @@ def _prepare(plan: Plan, item: InputSetup, stack: ImageStack, crop: tuple[slice,
         pixels, valid, times = pixels[chosen], valid[chosen], times[chosen]
     pixels, missing = _complete(pixels, item, stack.missing_bands)
     lacking = tuple(item.bands.index(b) for b in missing)
-    pixels = fill_invalid(pixels, valid, lacking, _fill_values(item))
+    pixels = fill_invalid(pixels, valid, lacking, item.fill)
     if plan.mode != "pixel":
         pixels, valid = _resized(pixels, valid, plan.side, item)
     for step in item.source.steps:
@@ -181,6 +175,25 @@ def _stats(plan: Plan, window: WindowPlan, stacks: Mapping[str, ImageStack], blo
     return WindowStats(valid, total, found, frames)
 
 
+_NOWHERE = (float("nan"), float("nan"))
+
+
+def _place(plan: Plan, window: WindowPlan) -> tuple[float, float]:
+    """Return the window's centre in degrees, or the one that the user named for pixels without a georeference."""
+    if "place" not in plan.setup.spec.conditions:
+        return plan.region.lonlat or _NOWHERE
+    return plan.lattice.centre_lonlat(window.rect) or plan.region.lonlat or _NOWHERE
+
+
+def _pixel_places(plan: Plan, window: WindowPlan) -> NDArray[np.float64] | None:
+    """Return the centres of the window's pixels, for a model that is told them."""
+    if "pixel_place" not in plan.setup.spec.conditions:
+        return None
+    found = plan.lattice.pixel_lonlat(window.rect, plan.step)
+    height, width = window.rect.height // plan.step, window.rect.width // plan.step
+    return np.full((height, width, 2), plan.region.lonlat or _NOWHERE) if found is None else found
+
+
 def make_samples(plan: Plan, block: Block, stacks: Mapping[str, ImageStack]) -> list[Sample]:
     """Return one sample for each window of a block.
 
@@ -191,7 +204,6 @@ def make_samples(plan: Plan, block: Block, stacks: Mapping[str, ImageStack]) -> 
     """
     stacks = {name: one_frame(stack, plan.setup.inputs[name]) for name, stack in stacks.items()}
     samples = []
-    lonlat = plan.region.lonlat or (float("nan"), float("nan"))
     for window in block.windows:
         inputs = {}
         for name, stack in stacks.items():
@@ -199,7 +211,8 @@ def make_samples(plan: Plan, block: Block, stacks: Mapping[str, ImageStack]) -> 
             scale = plan.step * round(item.gsd / plan.lattice.gsd)
             inputs[name] = _prepare(plan, item, stack, _crop(window.rect, block.rect, scale))
         stats = _stats(plan, window, stacks, block)
-        samples.append(Sample(window, inputs, plan.effective_gsd, lonlat, plan.coverage(window.cells), stats))
+        place = (_place(plan, window), plan.coverage(window.cells), stats, _pixel_places(plan, window))
+        samples.append(Sample(window, inputs, plan.effective_gsd, *place))
     return samples
 
 
@@ -221,4 +234,5 @@ def collate(plan: Plan, samples: Sequence[Sample]) -> Batch:
             gsd=np.array([s.gsd * item.gsd / plan.lattice.gsd for s in samples]),
         )
     coverage = np.stack([s.coverage for s in samples])
-    return Batch(inputs, coverage, np.array([s.lonlat for s in samples]))
+    placed = [s.pixel_lonlat for s in samples if s.pixel_lonlat is not None]
+    return Batch(inputs, coverage, np.array([s.lonlat for s in samples]), np.stack(placed) if placed else None)

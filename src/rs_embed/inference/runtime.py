@@ -6,7 +6,7 @@ import importlib.util
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Runtime:
 
         with self.lock, torch.inference_mode():
             inputs = {name: self._to_device(item) for name, item in batch.inputs.items()}
-            moved = Batch(inputs, batch.coverage, batch.lonlat)
+            moved = replace(batch, inputs=inputs)
             if self.precision == "float32":
                 found = self.encoder(moved)
             else:

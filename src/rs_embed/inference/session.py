@@ -12,6 +12,7 @@ from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import BatchError, ModelError, RSEmbedError, SpecError
 from rs_embed.core.geometry import Lattice, locate, locate_geobox, without_place
 from rs_embed.core.model_spec import ModelSpec
+from rs_embed.core.sensors import Sensor
 from rs_embed.core.specs import (
     FetchSpec,
     InputPrepSpec,
@@ -73,6 +74,7 @@ class Session:
         else:
             region = locate_geobox(data.geobox) if data.spatial is None else locate(norm_spatial(data.spatial))
         setup = self.setup
+        _check_required(setup.spec, region.lonlat, data)
         if lattice is not None:
             setup = replace(
                 setup,
@@ -173,6 +175,20 @@ class Session:
         return found
 
 
+def _check_required(spec: ModelSpec, lonlat: tuple[float, float] | None, data: UserData) -> None:
+    """Refuse data without the place or the dates that a net cannot do without."""
+    if {"place", "pixel_place"} & set(spec.requires) and lonlat is None:
+        raise ModelError(
+            f"{spec.name} is told where its pixels lie, and the data do not say; give UserData(crs=..., "
+            "transform=...), or the place alone as spatial=PointBuffer(...)"
+        )
+    if "time" in spec.requires and np.isnat(data.times).any():
+        raise ModelError(
+            f"{spec.name} is told when its frames were taken, and the data do not say; give UserData(temporal=...), "
+            "one span or one for each frame"
+        )
+
+
 def open_session(
     model: str | ModelSpec,
     provider: Provider,
@@ -186,8 +202,9 @@ def open_session(
     precision: str = "float32",
     batch_size: int | None = None,
     options: Mapping[str, Any] | None = None,
+    own: Mapping[str, Sensor] | None = None,
 ) -> Session:
-    """Check what a call says about its model and output.
+    """Check what a call says about its model and output; ``own`` are the sensors of the user's own data.
 
     Raises
     ------
@@ -202,7 +219,7 @@ def open_session(
         prep = norm_input_prep(input_prep)
     except SpecError as error:
         raise ModelError(str(error)) from error
-    setup = resolve(model, provider, sensor=sensor, fetch=fetch, modality=modality, options=options)
+    setup = resolve(model, provider, sensor=sensor, fetch=fetch, modality=modality, options=options, own=own)
     return Session(setup, output or OutputSpec.pooled(), prep, device, precision, batch_size)
 
 

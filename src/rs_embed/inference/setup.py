@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rs_embed.core.errors import ModelError, ProviderError, SpecError
 from rs_embed.core.model_spec import Build, Frames, InputSpec, ModelSpec, Source, Variant
 from rs_embed.core.options import check_options
@@ -16,7 +18,7 @@ from rs_embed.core.sensors import SENSORS, Sensor, canonical_bands, find_sensor
 from rs_embed.core.specs import FetchSpec, SensorSpec
 from rs_embed.providers.base import Provider
 
-__all__ = ["InputSetup", "Setup", "resolve"]
+__all__ = ["InputSetup", "Setup", "modalities_of", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,14 @@ class InputSetup:
     def gsd(self) -> float:
         """Metres of a pixel that is asked for."""
         return float(self.wanted.scale_m)
+
+    @property
+    def fill(self) -> tuple[float, ...]:
+        """What invalid pixels become, one number a band, in the sensor's units."""
+        fill, count = self.spec.fill if self.source.fill is None else self.source.fill, len(self.bands)
+        if fill == "zero":
+            return (0.0,) * count
+        return fill if len(fill) == count else (float(np.mean(fill)),) * count
 
 
 @dataclass(frozen=True)
@@ -75,22 +85,47 @@ class Setup:
         return self.spec.name, id(self.spec), self.variant_name, tuple(sorted(self.options.items())), inputs, stamp
 
 
-def _modality(spec: ModelSpec, modality: str | None) -> tuple[str | None, tuple[str, ...]]:
-    """Return the modality and the inputs that it uses."""
+def modalities_of(spec: ModelSpec, variant: str | None) -> Mapping[str, tuple[str, ...]]:
+    """Return ``{modality: inputs}`` that a variant takes (all of the model's for none in particular), by preference."""
+    taken = () if variant is None else spec.variants[variant].modalities
+    return {name: spec.modalities[name] for name in taken or spec.modalities}
+
+
+def _modality(spec: ModelSpec, modality: str | None, variant: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """Return the modality and the inputs that it uses; ``variant`` is the user's own choice of one."""
     if not spec.modalities:
         if modality is not None:
             raise ModelError(f"{spec.name} has one kind of input; leave modality={modality!r} out")
         return None, tuple(spec.inputs)
+    taken = modalities_of(spec, variant)
     if modality is None:
-        name = next(iter(spec.modalities))
+        name = next(iter(modalities_of(spec, variant or spec.default_variant)))
         return name, spec.modalities[name]
     if not isinstance(modality, str):
         raise ModelError(f"modality={modality!r} must be a name; accepted: {', '.join(map(repr, spec.modalities))}")
     wanted = modality.strip().lower().replace("-", "").replace("_", "").replace("sentinel", "s")
-    for name, inputs in spec.modalities.items():
-        if name.replace("-", "").replace("_", "") == wanted:
-            return name, inputs
-    raise ModelError(f"{spec.name} has no modality {modality!r}; accepted: {', '.join(map(repr, spec.modalities))}")
+    found = next((name for name in spec.modalities if name.replace("-", "").replace("_", "") == wanted), None)
+    if found is None:
+        raise ModelError(f"{spec.name} has no modality {modality!r}; accepted: {', '.join(map(repr, spec.modalities))}")
+    if found not in taken:
+        others = [name for name, each in spec.variants.items() if found in (each.modalities or spec.modalities)]
+        raise ModelError(
+            f"{spec.name}: the variant {variant!r} takes {', '.join(map(repr, taken))}, not modality={modality!r}, "
+            f"which {', '.join(map(repr, others)) or 'no variant'} takes"
+        )
+    return found, spec.modalities[found]
+
+
+def _variant(spec: ModelSpec, modality: str | None) -> str:
+    """Return the first variant that takes a modality."""
+    return next(
+        (
+            name
+            for name, each in spec.variants.items()
+            if modality is None or modality in (each.modalities or (modality,))
+        ),
+        spec.default_variant,
+    )
 
 
 def _own_sensor(spec: ModelSpec, name: str, item: InputSpec, provider: Provider) -> tuple[Source, Sensor]:
@@ -105,22 +140,48 @@ def _own_sensor(spec: ModelSpec, name: str, item: InputSpec, provider: Provider)
     )
 
 
-def _user_sensor(spec: ModelSpec, item: InputSpec, wanted: SensorSpec) -> tuple[Source, Sensor, tuple[str, ...]]:
-    """Return source, sensor and bands of the user's sensor, which must be one that the input can take."""
-    sensor = find_sensor(wanted.collection)
+def _picked(source: Source, names: tuple[str, ...], bands: tuple[str, ...]) -> Source:
+    """Return a source for some of its bands, in another order."""
+    if names == bands:
+        return source
+    indices = [names.index(band) for band in bands]
+    steps = tuple(step.pick(indices) if hasattr(step, "pick") else step for step in source.steps)
+    fill = tuple(source.fill[i] for i in indices) if isinstance(source.fill, tuple) else source.fill
+    return replace(source, steps=steps, bands=bands, fill=fill)
+
+
+def _user_sensor(
+    spec: ModelSpec, item: InputSpec, sensor: Sensor, wanted: SensorSpec
+) -> tuple[Source, tuple[str, ...]]:
+    """Return source and bands of the user's sensor, which must be one that the input can take."""
     bands = canonical_bands(sensor, wanted.bands)
     listed = next((s for s in item.sources if s.sensor == sensor.id), None)
-    if not item.any_bands:
-        if listed is None:
-            accepted = ", ".join(s.sensor for s in item.sources)
-            raise ModelError(f"{spec.name} cannot take {wanted.collection!r}; it takes {accepted}")
-        foreign = [b for b in bands if b not in item.bands]
-        if foreign:
-            raise ModelError(f"{spec.name} has no input for band {foreign[0]!r}; its bands are {', '.join(item.bands)}")
-        if item.missing_band == "error" and len(bands) < len(item.bands):
-            lacking = ", ".join(b for b in item.bands if b not in bands)
-            raise ModelError(f"{spec.name} needs the bands {', '.join(item.bands)}; the sensor leaves out {lacking}")
-        return listed, sensor, tuple(b for b in item.bands if b in bands)
+    if item.any_bands:
+        return _any_bands(spec, item, sensor, bands), bands
+    if listed is None:
+        if item.foreign is not None:
+            return item.foreign(sensor, bands), bands
+        accepted = ", ".join(s.sensor for s in item.sources)
+        raise ModelError(f"{spec.name} cannot take {wanted.collection!r}; it takes {accepted}")
+    names = listed.bands or item.bands
+    if listed.fill is None:
+        listed = replace(listed, fill=item.fill)
+    unknown = [b for b in bands if b not in names]
+    if unknown and item.foreign is not None:
+        return item.foreign(sensor, bands), bands
+    if unknown:
+        raise ModelError(f"{spec.name} has no input for band {unknown[0]!r}; its bands are {', '.join(names)}")
+    if item.subset:
+        return _picked(listed, names, bands), bands
+    if item.missing_band == "error" and len(bands) < len(names):
+        lacking = ", ".join(b for b in names if b not in bands)
+        raise ModelError(f"{spec.name} needs the bands {', '.join(names)}; the sensor leaves out {lacking}")
+    return listed, tuple(b for b in names if b in bands)
+
+
+def _any_bands(spec: ModelSpec, item: InputSpec, sensor: Sensor, bands: tuple[str, ...]) -> Source:
+    """Return the source of an input that takes as many bands of any sensor."""
+    listed = next((s for s in item.sources if s.sensor == sensor.id), None)
     if spec.locality != "pixel" and len(bands) != len(item.bands):
         raise ModelError(f"{spec.name} takes {len(item.bands)} bands like {', '.join(item.bands)}, got {len(bands)}")
     first = item.sources[0]
@@ -128,29 +189,51 @@ def _user_sensor(spec: ModelSpec, item: InputSpec, wanted: SensorSpec) -> tuple[
         raise ModelError(
             f"{spec.name} is normalised for {SENSORS[first.sensor].units}, and {sensor.id} is in {sensor.units}"
         )
-    return listed or replace(first, sensor=sensor.id, trained_on=False), sensor, bands
+    return listed or replace(first, sensor=sensor.id, trained_on=False)
 
 
-def _input(
-    setup: tuple[ModelSpec, Variant], name: str, sensor: SensorSpec | None, fetch: FetchSpec | None, provider: Provider
-) -> InputSetup:
+@dataclass(frozen=True)
+class _Call:
+    """What the user says of the inputs."""
+
+    provider: Provider
+    sensor: SensorSpec | None
+    fetch: FetchSpec | None
+    own: Mapping[str, Sensor]
+    """Sensors of the user's own data by their ids."""
+
+    def known(self, collection: str) -> Sensor:
+        """Return the sensor of a collection; the user's own word counts first."""
+        wanted = collection.strip().lower()
+        if wanted in self.own:
+            return self.own[wanted]
+        found = find_sensor(collection)
+        return self.own.get(found.id, found)
+
+
+def _input(setup: tuple[ModelSpec, Variant], name: str, call: _Call) -> InputSetup:
     spec, variant = setup
     item = spec.inputs[name]
     absent: tuple[str, ...] = ()
-    if sensor is None:
-        source, known = _own_sensor(spec, name, item, provider)
-        bands = item.bands
-        wanted = SensorSpec(known.collections[0], bands, scale_m=item.gsd, cloudy_pct=item.cloudy_pct, modality=name)
-        wanted = fetch.over(wanted) if fetch is not None else wanted
+    if call.sensor is None:
+        source, sensor = _own_sensor(spec, name, item, call.provider)
+        sensor = call.own.get(sensor.id, sensor)
+        bands = source.bands or item.bands
+        wanted = SensorSpec(sensor.collections[0], bands, scale_m=item.gsd, cloudy_pct=item.cloudy_pct, modality=name)
+        wanted = call.fetch.over(wanted) if call.fetch is not None else wanted
     else:
-        source, known, bands = _user_sensor(spec, item, sensor)
-        if not item.any_bands:
-            absent = tuple(b for b in item.bands if b not in bands)
-            bands = item.bands
-        wanted = replace(sensor, bands=bands)
-        if not provider.offers(known.id):
-            raise ProviderError(f"the backend {provider.name!r} has no imagery of {sensor.collection!r} ({known.id})")
-    return InputSetup(name, item, source, known, bands, absent, wanted, variant.frames or item.frames)
+        sensor = call.known(call.sensor.collection)
+        source, bands = _user_sensor(spec, item, sensor, call.sensor)
+        if not item.any_bands and not item.subset and item.foreign is None:
+            names = source.bands or item.bands
+            absent = tuple(b for b in names if b not in bands)
+            bands = names
+        wanted = replace(call.sensor, bands=bands)
+        if not call.provider.offers(sensor.id):
+            raise ProviderError(
+                f"the backend {call.provider.name!r} has no imagery of {call.sensor.collection!r} ({sensor.id})"
+            )
+    return InputSetup(name, item, source, sensor, bands, absent, wanted, variant.frames or item.frames)
 
 
 def resolve(
@@ -161,8 +244,14 @@ def resolve(
     fetch: FetchSpec | None = None,
     modality: str | None = None,
     options: Mapping[str, Any] | None = None,
+    own: Mapping[str, Sensor] | None = None,
 ) -> Setup:
     """Check everything that the user says about a model, before anything is loaded.
+
+    Parameters
+    ----------
+    own
+        Sensors of the user's own data by their ids: with their own wavelengths, or unknown to us.
 
     Raises
     ------
@@ -184,33 +273,35 @@ def resolve(
     checkpoint = values.pop("checkpoint", None)
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise ModelError(f"{spec.name}: checkpoint={str(checkpoint)!r} is not a file")
+    call = _Call(provider, sensor, fetch, own or {})
     variant_name = values.pop("variant", spec.default_variant)
+    said = variant_name if (options or {}).get("variant") is not None else None
+    if modality is None and sensor is not None and spec.modalities:
+        modality = sensor.modality or _modality_of(spec, call.known(sensor.collection), said)
+    chosen, names = _modality(spec, modality, said)
+    if said is None:
+        variant_name = _variant(spec, chosen)
     variant = spec.adapt(spec.variants[variant_name], values)
-    if modality is None and sensor is not None:
-        modality = sensor.modality if spec.modalities else None
-        modality = modality or _modality_of(spec, sensor)
-    chosen, names = _modality(spec, modality)
-    target = _replaced(spec, names, sensor)
-    inputs = {
-        name: _input((spec, variant), name, sensor if name == target else None, fetch, provider) for name in names
-    }
+    target = _replaced(spec, names, call)
+    others = replace(call, sensor=None)
+    inputs = {name: _input((spec, variant), name, call if name == target else others) for name in names}
     return Setup(spec, variant_name, variant, values, inputs, chosen, checkpoint and Path(checkpoint))
 
 
-def _modality_of(spec: ModelSpec, sensor: SensorSpec) -> str | None:
+def _modality_of(spec: ModelSpec, sensor: Sensor, variant: str | None) -> str | None:
     """Return the first modality of one input that takes the sensor."""
-    known = find_sensor(sensor.collection).id
-    for name, inputs in spec.modalities.items():
-        if len(inputs) == 1 and known in {s.sensor for s in spec.inputs[inputs[0]].sources}:
+    single = {name: inputs[0] for name, inputs in modalities_of(spec, variant).items() if len(inputs) == 1}
+    for name, only in single.items():
+        if sensor.id in {s.sensor for s in spec.inputs[only].sources}:
             return name
-    return None
+    return next((name for name, only in single.items() if spec.inputs[only].foreign is not None), None)
 
 
-def _replaced(spec: ModelSpec, names: tuple[str, ...], sensor: SensorSpec | None) -> str | None:
+def _replaced(spec: ModelSpec, names: tuple[str, ...], call: _Call) -> str | None:
     """Return the input that the user's sensor takes the place of."""
-    if sensor is None or len(names) == 1:
-        return names[0] if sensor is not None else None
-    known = find_sensor(sensor.collection).id
+    if call.sensor is None or len(names) == 1:
+        return names[0] if call.sensor is not None else None
+    known = call.known(call.sensor.collection).id
     fits = [n for n in names if known in {s.sensor for s in spec.inputs[n].sources}]
     if len(fits) != 1:
         raise ModelError(f"{spec.name} has several inputs; say with SensorSpec(modality=...) which one this replaces")

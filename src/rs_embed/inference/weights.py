@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import pickle
 import struct
@@ -125,7 +126,8 @@ def read_checkpoint(path: Path, *, check: bool = True) -> dict[str, Any]:
         if zipped and check:
             _check_sums(path)
         # mapped, so that the part of a file that a net does not use never comes into memory
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # training scripts save their arguments too
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except _UNREADABLE as error:
         first = str(error).strip().partition("\n")[0]
         raise CheckpointError(
@@ -204,7 +206,7 @@ def differences(got: Shapes, wanted: Shapes, may_miss: tuple[str, ...] = ()) -> 
         if name in got and got[name] != wanted[name]
     ]
     unexpected = [f"{name!r} is not one of the net's" for name in got if name not in wanted]
-    return missing + misshapen + unexpected
+    return misshapen + missing + unexpected
 
 
 def _check(

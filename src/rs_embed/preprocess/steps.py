@@ -7,7 +7,8 @@ Steps come after `rs_embed.preprocess.fill.fill_invalid`, so that they see finit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Affine", "Clip", "Normalize", "Resize", "Stretch8bit", "Values", "resize_crop_uint8"]
+__all__ = ["Affine", "Clip", "Normalize", "Resize", "Stretch8bit", "Values", "pick_bands", "resize_crop_uint8"]
 
 Values = float | tuple[float, ...]
 """One number, or one a band."""
@@ -32,6 +33,11 @@ def _over(values: Values) -> NDArray[np.float32] | np.float32:
 
 def _json(values: Values) -> float | list[float]:
     return [float(v) for v in values] if isinstance(values, tuple) else float(values)
+
+
+def pick_bands(values: Values, indices: Sequence[int]) -> Values:
+    """Return the numbers of some bands, in the order of `indices`; one number for all stays."""
+    return tuple(values[i] for i in indices) if isinstance(values, tuple) else values
 
 
 def _numbers(values: Values) -> tuple[float, ...]:
@@ -51,6 +57,10 @@ class Affine:
         out += _over(self.offset)
         return out
 
+    def pick(self, indices: Sequence[int]) -> Affine:
+        """Return the step for some of the bands."""
+        return Affine(pick_bands(self.scale, indices), pick_bands(self.offset, indices))
+
     def describe(self) -> dict[str, Any]:
         """Return the step as JSON types."""
         return {"step": "affine", "scale": _json(self.scale), "offset": _json(self.offset)}
@@ -66,6 +76,10 @@ class Clip:
     def __call__(self, pixels: Frames) -> Frames:
         """Map ``(T, C, H, W)`` to the same shape."""
         return np.clip(pixels, _over(self.low), _over(self.high))
+
+    def pick(self, indices: Sequence[int]) -> Clip:
+        """Return the step for some of the bands."""
+        return Clip(pick_bands(self.low, indices), pick_bands(self.high, indices))
 
     def describe(self) -> dict[str, Any]:
         """Return the step as JSON types."""
@@ -89,6 +103,10 @@ class Normalize:
         out /= _over(self.std)
         return out
 
+    def pick(self, indices: Sequence[int]) -> Normalize:
+        """Return the step for some of the bands."""
+        return Normalize(pick_bands(self.mean, indices), pick_bands(self.std, indices))
+
     def describe(self) -> dict[str, Any]:
         """Return the step as JSON types."""
         return {"step": "normalize", "mean": _json(self.mean), "std": _json(self.std)}
@@ -99,13 +117,14 @@ class Stretch8bit:
     """Grey levels 0 to 255 of reflectance × 10 000, as an image viewer would show it.
 
     ``low`` becomes 0 and ``high`` 255, linearly; values beyond are clipped; the level is the nearest whole number,
-    halves to the even one. The result is float32 with whole numbers.
+    halves to the even one, or the next one below. The result is float32 with whole numbers.
     """
 
     low: Values
     """In the sensor's units."""
     high: Values
     """In the sensor's units."""
+    rounding: Literal["nearest", "down"] = "nearest"
 
     def __post_init__(self) -> None:
         if np.any(np.asarray(self.high) <= np.asarray(self.low)):
@@ -117,8 +136,11 @@ class Stretch8bit:
         out: Frames = np.subtract(pixels, low, dtype=np.float32)
         out *= np.float32(255) / (high - low)
         np.clip(out, 0, 255, out=out)
-        np.rint(out, out=out)
-        return out
+        return np.rint(out, out=out) if self.rounding == "nearest" else np.floor(out, out=out)
+
+    def pick(self, indices: Sequence[int]) -> Stretch8bit:
+        """Return the step for some of the bands."""
+        return replace(self, low=pick_bands(self.low, indices), high=pick_bands(self.high, indices))
 
     def describe(self) -> dict[str, Any]:
         """Return the step as JSON types."""
@@ -128,7 +150,7 @@ class Stretch8bit:
             "high": _json(self.high),
             "to": [0, 255],
             "clip": True,
-            "rounding": "nearest, halves to even",
+            "rounding": "nearest, halves to even" if self.rounding == "nearest" else "down",
         }
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rs_embed.core.errors import ProviderError
 from rs_embed.core.sensors import Sensor
 
-__all__ = ["UNITS", "Decoding", "decoding_of_item", "decoding_of_units", "sentinel2_offset"]
+__all__ = ["Decoding", "decoding_of_item", "decoding_of_units", "sentinel2_offset", "units_of"]
 
 LANDSAT_SCALE, LANDSAT_OFFSET = 0.275, -2000.0
 """Collection 2 level 2: reflectance = DN * 0.0000275 - 0.2 (USGS LSDS-1619, table 6-1), times 10000."""
@@ -23,11 +23,15 @@ LANDSAT_SCALE, LANDSAT_OFFSET = 0.275, -2000.0
 WORLDCEREAL = 10.0**-8.3
 """Sentinel-1 as WorldCereal stores it: dB = 20 log10(DN) - 83, so that power = DN² * 10^-8.3."""
 
-UNITS = {
-    "optical": ("reflectance * 10000", "reflectance", "dn"),
-    "radar": ("dB", "linear", "worldcereal"),
-}
-"""Units that a sidecar or user data may declare, by the kind of the sensor."""
+
+def units_of(sensor: Sensor) -> tuple[str, ...]:
+    """Return the units that a sidecar or user data of a sensor may declare, the harmonised ones first."""
+    if sensor.kind == "radar":
+        return ("dB", "linear", "worldcereal")
+    if sensor.units != "reflectance * 10000":
+        return (sensor.units,)
+    return (sensor.units, "reflectance", *(("dn",) if sensor.id.startswith("landsat") else ()))
+
 
 Law = Literal["linear", "decibel", "square"]
 
@@ -133,7 +137,7 @@ def decoding_of_units(
     """
     if sensor.band(band).classes:
         return Decoding(nodata)
-    known = {name.lower(): name for name in UNITS[sensor.kind]}
+    known = {name.lower(): name for name in units_of(sensor)}
     told = None if units is None else known.get(units.strip().lower())
     where = f"{label}: " if label else ""
     if (units is None and sensor.kind == "radar") or (units is not None and told is None):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MASKS", "clear_qa_pixel", "clear_scl"]
+__all__ = ["MASKS", "clear_fmask", "clear_qa_pixel", "clear_scl"]
 
 SCL_CLEAR = (4, 5, 6, 7)
 """Vegetation, not vegetated, water, unclassified; why not snow: docs/decisions/0002-clear-sky-classes.md."""
@@ -43,8 +43,29 @@ def clear_qa_pixel(bits: NDArray[np.float32]) -> NDArray[np.bool_]:
     return clear
 
 
+FMASK_UNUSABLE = 0b0001_1111
+"""Cirrus (reserved), cloud, adjacent to cloud or shadow, cloud shadow, snow or ice: bits 0–4 of HLS v2.0's Fmask
+(HLS User Guide 2.0, table 9)."""
+FMASK_FILL = 255
+
+
+def clear_fmask(bits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where HLS's Fmask shows the ground.
+
+    Parameters
+    ----------
+    bits
+        Fmask values of any shape; NaN where there are none.
+    """
+    known = np.isfinite(bits) & (bits != FMASK_FILL)
+    flags = np.where(known, bits, 1).astype(np.uint8)
+    clear: NDArray[np.bool_] = known & ((flags & FMASK_UNUSABLE) == 0)
+    return clear
+
+
 MASKS: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.bool_]]] = {
     "scl": clear_scl,
     "qa_pixel": clear_qa_pixel,
+    "fmask": clear_fmask,
 }
 """By the name that `ImageRequest.mask` has."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from odc.geo.geobox import GeoBox
 from pyproj.exceptions import CRSError
 
 from rs_embed.core.errors import ModelError, ProviderError, SpecError
-from rs_embed.core.sensors import Sensor, canonical_bands, find_sensor
+from rs_embed.core.sensors import Band, Sensor, canonical_bands, find_sensor
 from rs_embed.core.specs import SpatialSpec, TemporalSpec, norm_spatial
-from rs_embed.providers.harmonise import UNITS
+from rs_embed.providers.harmonise import units_of
 from rs_embed.providers.xarrays import unpack_dataarray
 
 __all__ = ["UserData"]
@@ -39,7 +39,8 @@ class UserData:
     data: Any
     """``(C, H, W)``, or ``(T, C, H, W)``: real numbers; masked, NaN and infinite ones count as no data."""
     collection: str
-    """What the pixels are: a collection as STAC or Earth Engine names it, or ``s2``, ``s1``, ``landsat``."""
+    """What the pixels are: a collection as STAC or Earth Engine names it, or ``s2``, ``s1``, ``landsat``; any other
+    name for reflectances of a sensor that we do not know, with ``bands`` and ``wavelengths``."""
     spatial: SpatialSpec | None = None
     """The region meant; ``None``: all of the array. Without a georeference it tells the place alone."""
     bands: Sequence[str] | None = None
@@ -59,6 +60,8 @@ class UserData:
     ``linear`` (radar) or ``dn`` (Landsat)."""
     wavelengths: Sequence[float] | None = field(default=None, kw_only=True)
     """Centres of the C channels in µm, where they are not the sensor's."""
+    sensor: Sensor = field(init=False, repr=False)
+    """The sensor of the collection, with the user's wavelengths where there are some."""
 
     def __post_init__(self) -> None:
         self.validate()
@@ -69,7 +72,8 @@ class UserData:
         put(self, "data", _array(self.data))
         if not isinstance(self.collection, str) or not self.collection.strip():
             raise SpecError(f"UserData.collection={self.collection!r} must name what the pixels are, such as 's2'")
-        sensor = find_sensor(self.collection)
+        sensor = _sensor(self.collection, self.bands, self.wavelengths, int(self.data.shape[-3]))
+        put(self, "sensor", sensor)
         put(self, "bands", _bands(self.bands, sensor, int(self.data.shape[-3])))
         if self.spatial is not None:
             put(self, "spatial", norm_spatial(self.spatial))
@@ -89,11 +93,6 @@ class UserData:
     @property
     def _frames(self) -> int:
         return int(self.data.shape[0]) if self.data.ndim == 4 else 1
-
-    @cached_property
-    def sensor(self) -> Sensor:
-        """The sensor of the collection."""
-        return find_sensor(self.collection)
 
     @cached_property
     def canonical_bands(self) -> tuple[str, ...]:
@@ -228,6 +227,24 @@ def _array(data: Any) -> NDArray[Any]:
     return array
 
 
+def _sensor(collection: str, bands: Any, wavelengths: Any, channels: int) -> Sensor:
+    """Return the sensor of a collection, or one made of the user's bands and wavelengths."""
+    try:
+        sensor = find_sensor(collection)
+    except SpecError as error:
+        if wavelengths is None or bands is None:
+            raise SpecError(f"{error} Pixels of another sensor need bands=[...] and wavelengths=[...] in µm") from error
+        name = collection.strip().lower()
+        made = tuple(Band(str(b).strip()) for b in bands)
+        sensor = Sensor(name, collection, made, 10.0, (collection,), "reflectance * 10000")
+    if wavelengths is None:
+        return sensor
+    names = canonical_bands(sensor, _bands(bands, sensor, channels))
+    centres = dict(zip(names, _wavelengths(wavelengths, channels) or (), strict=True))
+    known = tuple(replace(b, wavelength=centres[b.name]) if b.name in centres else b for b in sensor.bands)
+    return replace(sensor, bands=known)
+
+
 def _bands(bands: Any, sensor: Sensor, channels: int) -> tuple[str, ...]:
     if bands is None:
         if channels != len(sensor.default_bands):
@@ -304,7 +321,7 @@ def _crs(crs: Any) -> CRS:
 
 
 def _check_units(units: Any, sensor: Sensor) -> None:
-    accepted = [u for u in UNITS[sensor.kind] if u != "dn" or sensor.id.startswith("landsat")]
+    accepted = units_of(sensor)
     if units is not None and str(units).lower() not in {u.lower() for u in accepted}:
         raise SpecError(f"UserData.units={units!r} is none of {sensor.id}; accepted: {', '.join(map(repr, accepted))}")
 
@@ -319,7 +336,7 @@ def _wavelengths(values: Any, channels: int) -> tuple[float, ...] | None:
 
 
 def _warn_scale(data: NDArray[Any], units: str | None, sensor: Sensor) -> None:
-    if units is None and sensor.kind == "optical" and data.dtype.kind == "f":
+    if units is None and sensor.units == "reflectance * 10000" and data.dtype.kind == "f":
         top = float(np.fmax.reduce(data, axis=None))
         if 0 < top <= 1.5:
             warnings.warn(
