@@ -30,7 +30,7 @@ class InputBatch:
     missing_bands: tuple[str, ...]
     """Those of `bands` that the imagery did not have."""
     wavelengths: NDArray[np.float64]
-    """``(C,)`` centre wavelengths in µm; NaN for radar."""
+    """``(C,)`` centre wavelengths in µm, as the authors told the net; NaN for radar without such a number."""
     bandwidths: NDArray[np.float64]
     """``(C,)`` in µm; NaN for radar."""
     gsd: NDArray[np.float64]

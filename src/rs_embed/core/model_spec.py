@@ -93,6 +93,8 @@ class Source:
     """This sensor's own names of the input's bands, in the net's order; empty: the input's names."""
     fill: Literal["zero"] | tuple[float, ...] | None = None
     """Instead of the input's `fill`, in this sensor's units."""
+    wavelengths: tuple[float, ...] = ()
+    """Centres of the bands as the net was told them in training, µm; empty: the sensor's."""
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,7 @@ def _conditioning(plan: Plan, record: RegionRecord) -> dict[str, Any]:
         if name == "gsd":
             told[name] = {n: plan.effective_gsd * i.gsd / plan.lattice.gsd for n, i in inputs.items()}
         elif name == "wavelengths":
-            told[name] = {n: [i.sensor.band(b).wavelength for b in i.bands] for n, i in inputs.items()}
+            told[name] = {n: list(i.wavelengths) for n, i in inputs.items()}
         elif name == "time":
             told[name] = record.times
         else:

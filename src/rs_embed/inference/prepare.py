@@ -229,7 +229,7 @@ def collate(plan: Plan, samples: Sequence[Sample]) -> Batch:
             times=np.stack([p.times for p in parts]),
             bands=item.bands,
             missing_bands=parts[0].missing,
-            wavelengths=np.array([b.wavelength for b in known]),
+            wavelengths=np.array(item.wavelengths),
             bandwidths=np.array([b.bandwidth for b in known]),
             gsd=np.array([s.gsd * item.gsd / plan.lattice.gsd for s in samples]),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -48,6 +49,19 @@ class InputSetup:
         if fill == "zero":
             return (0.0,) * count
         return fill if len(fill) == count else (float(np.mean(fill)),) * count
+
+    @property
+    def wavelengths(self) -> tuple[float, ...]:
+        """Centres of the bands as the net is told them, µm: the user's own, else the authors', else the sensor's."""
+        given = tuple(self.sensor.band(name).wavelength for name in self.bands)
+        known = SENSORS.get(self.sensor.id)
+        if known is None or not self.source.wavelengths:
+            return given
+        listed = [known.band(name).wavelength for name in self.bands]
+        return tuple(
+            told if own == ours or math.isnan(own) else own
+            for own, ours, told in zip(given, listed, self.source.wavelengths, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -147,7 +161,8 @@ def _picked(source: Source, names: tuple[str, ...], bands: tuple[str, ...]) -> S
     indices = [names.index(band) for band in bands]
     steps = tuple(step.pick(indices) if hasattr(step, "pick") else step for step in source.steps)
     fill = tuple(source.fill[i] for i in indices) if isinstance(source.fill, tuple) else source.fill
-    return replace(source, steps=steps, bands=bands, fill=fill)
+    wavelengths = tuple(source.wavelengths[i] for i in indices) if source.wavelengths else ()
+    return replace(source, steps=steps, bands=bands, fill=fill, wavelengths=wavelengths)
 
 
 def _user_sensor(
