@@ -23,8 +23,7 @@ def clean() -> Iterator[None]:
     yield
     registry._registered.clear()
     registry._registered.update(before)
-    registry._plugins.cache_clear()
-    registry._failures.clear()
+    registry._found.cache_clear()
 
 
 def test_the_models_of_this_version_are_there() -> None:
@@ -88,7 +87,7 @@ def test_plugins_are_found_and_a_broken_one_breaks_nothing(monkeypatch: pytest.M
         Point("worse", 3),
     ]
     monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == "rs_embed.models" else [])
-    registry._plugins.cache_clear()
+    registry._found.cache_clear()
     assert {"good", "one", "two", "rcf"} <= set(list_models())
     assert get_spec("two").name == "two"
     assert set(broken_plugins()) == {"bad", "worse"}

@@ -5,20 +5,16 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from rs_embed.core.errors import ModelError, RSEmbedError
+from rs_embed.core.entry_points import MODELS, Found, load_group, provider_plugins
+from rs_embed.core.errors import ModelError
 from rs_embed.core.model_spec import ModelSpec
 
 __all__ = ["broken_plugins", "get_spec", "list_models", "register"]
 
-GROUP = "rs_embed.models"
-"""Entry-point group of third parties' models: each names a `ModelSpec` or a sequence of them."""
-
-_BROKEN = (ImportError, SyntaxError, AttributeError, TypeError, ValueError, RuntimeError, OSError, RSEmbedError)
-
 _registered: dict[str, ModelSpec] = {}
-_failures: dict[str, str] = {}
 
 
 @lru_cache(maxsize=1)
@@ -40,38 +36,62 @@ def _module_of(name: str) -> ModelSpec | None:
     return next((spec for spec in specs if spec.name == name), None)
 
 
-@lru_cache(maxsize=1)
-def _plugins() -> dict[str, ModelSpec]:
-    """The models of third parties; one that is broken is noted and breaks nothing else."""
-    from importlib import metadata  # 27 ms that a built-in model need not pay
+def _specs(loaded: object) -> tuple[ModelSpec, ...]:
+    """Return the models that an entry point names; none may have a name of ours."""
+    specs = (loaded,) if isinstance(loaded, ModelSpec) else loaded
+    if not isinstance(specs, Sequence) or isinstance(specs, str) or not specs:
+        raise TypeError(f"it names a {type(loaded).__name__}, not a ModelSpec or a sequence of them")
+    for spec in specs:
+        if not isinstance(spec, ModelSpec):
+            raise TypeError(f"it names a sequence with a {type(spec).__name__}, which is no ModelSpec")
+        clash = [name for name in (spec.name, *spec.aliases) if name.lower() in _names(_builtin())]
+        if clash:
+            raise ValueError(f"its model {spec.name!r} takes the name {clash[0]!r}, which rs-embed has already")
+    return tuple(specs)
 
-    found: dict[str, ModelSpec] = {}
-    for point in metadata.entry_points(group=GROUP):
-        try:
-            loaded = point.load()
-            specs = [loaded] if isinstance(loaded, ModelSpec) else list(loaded)
-            found |= {spec.name: spec for spec in specs}
-        except _BROKEN as error:
-            _failures[point.name] = f"{type(error).__name__}: {error}"
-    return found
+
+@lru_cache(maxsize=1)
+def _found() -> Found[tuple[ModelSpec, ...]]:
+    """The models of third parties, by entry point."""
+    return load_group(MODELS, _specs)
+
+
+def _plugins() -> dict[str, ModelSpec]:
+    """The models of third parties, by name; of two with one name, the first counts."""
+    table: dict[str, ModelSpec] = {}
+    for specs in _found().loaded.values():
+        table = {spec.name: spec for spec in specs} | table
+    return table
+
+
+def _clashes() -> Iterator[tuple[str, str]]:
+    """Yield entry points and reasons where another plug-in has a name already."""
+    owners: dict[str, str] = {}
+    for point, specs in _found().loaded.items():
+        for name in {name.lower() for spec in specs for name in (spec.name, *spec.aliases)}:
+            owner = owners.setdefault(name, point)
+            if owner != point:
+                yield point, f"the model name {name!r} is taken by the plug-in {owner!r}"
 
 
 def broken_plugins() -> dict[str, str]:
-    """Return ``{entry point: reason}`` of the plugins that could not be loaded."""
-    _plugins()
-    return dict(_failures)
+    """Return ``{entry point: reason}`` of the plug-ins that cannot be used: of models, and of backends."""
+    backends = {f"{name} (backend)": reason for name, reason in provider_plugins().failures.items()}
+    return {**_found().failures, **dict(_clashes()), **backends}
 
 
 def register(spec: ModelSpec, *, replace: bool = False) -> None:
-    """Add a model to the catalogue of this process.
+    """Add a model to the catalogue of this process; it comes before an installed plug-in of the same name.
 
     Raises
     ------
     ModelError
-        If the name or an alias is taken and ``replace`` is false.
+        If it is no `ModelSpec`, or the name or an alias is taken and ``replace`` is false.
     """
+    if not isinstance(spec, ModelSpec):
+        raise ModelError(f"register takes a ModelSpec, got a {type(spec).__name__}")
     taken = _names(_builtin() | _registered)
-    clash = [name for name in (spec.name, *spec.aliases) if name in taken]
+    clash = [name for name in (spec.name, *spec.aliases) if name.strip().lower() in taken]
     if clash and not replace:
         raise ModelError(f"a model named {clash[0]!r} exists already; pass replace=True to put yours in its place")
     _registered[spec.name] = spec
@@ -106,12 +126,19 @@ def get_spec(name: str) -> ModelSpec:
     if not isinstance(name, str):
         raise ModelError(f"model={name!r} must be a name; list_models() lists them")
     wanted = name.strip().lower()
-    found = _registered.get(wanted) or _module_of(wanted)
+    found = _names(_registered).get(wanted) or _module_of(wanted)
     found = found or _names(_builtin() | _registered).get(wanted) or _names(_plugins()).get(wanted)
     if found is None:
         known = list_models(include_aliases=True)
         close = difflib.get_close_matches(wanted, known, n=3)
         hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-        failed = f" (plugin {wanted!r} failed: {_failures[wanted]})" if wanted in _failures else ""
-        raise ModelError(f"Unknown model {name!r}; {hint}Available: {list_models()}{failed}")
+        raise ModelError(f"Unknown model {name!r}; {hint}Available: {list_models()}{_failed(wanted)}")
     return found
+
+
+def _failed(wanted: str) -> str:
+    """Say which plug-ins of models could not be loaded: the reason of the one that is wanted, the names of others."""
+    failures = _found().failures
+    if wanted in failures:
+        return f" (the plug-in {wanted!r} failed: {failures[wanted]})"
+    return f" (plug-ins that failed: {', '.join(failures)}; see broken_plugins())" if failures else ""

@@ -17,6 +17,7 @@ import numpy as np
 
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import NoImageryError, RSEmbedError
+from rs_embed.inference.features import check_features, check_vector
 from rs_embed.inference.meta import RegionRecord, assemble
 from rs_embed.inference.plan import Block, Plan
 from rs_embed.inference.pooling import Accumulator, make_accumulator
@@ -234,6 +235,7 @@ class _Engine:
         plan = members[0][0].region.plan
         try:
             features = members[0][0].region.runtime.encode(collate(plan, [sample for _, sample in members]))
+            check_features(plan, features, len(members), members[0][1].coverage.shape)
         except RSEmbedError as error:
             for load, _ in members:
                 self._fail(load.region, error)
@@ -267,6 +269,7 @@ class _Engine:
             data = region.accumulator.result()
             if data is None or region.record.valid == 0:
                 raise NoImageryError(region.record.nothing(region.plan, region.job.provider))
+            check_vector(region.plan, data.shape)
             found = assemble(region.plan, data, region.record, region.runtime, region.job.provider, region.job.id)
         except RSEmbedError as error:
             self._fail(region, error)

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from rs_embed.core.encoding import Batch, Encoder, Features, InputBatch
-from rs_embed.core.errors import MissingExtraError, ModelError
+from rs_embed.core.entry_points import FAULTS
+from rs_embed.core.errors import MissingExtraError, ModelError, RSEmbedError
+from rs_embed.inference.features import check_encoder
 from rs_embed.inference.setup import Setup
 
 __all__ = ["Runtime", "load_runtime", "reset"]
@@ -39,7 +41,7 @@ class Runtime:
     def encode(self, batch: Batch) -> Features:
         """Run the encoder on a batch of numpy arrays and return numpy arrays."""
         if self.encoder.net is None:
-            return self.encoder(batch)
+            return _features(self.encoder, self.encoder(batch))
         import torch
 
         with self.lock, torch.inference_mode():
@@ -50,7 +52,8 @@ class Runtime:
             else:
                 with torch.autocast(self.device.split(":")[0], dtype=getattr(torch, self.precision)):
                     found = self.encoder(moved)
-            return Features(*(None if x is None else x.float().cpu().numpy() for x in vars(found).values()))
+            arrays = vars(_features(self.encoder, found)).values()
+            return Features(*(None if x is None else x.float().cpu().numpy() for x in arrays))
 
     def _to_device(self, item: InputBatch) -> InputBatch:
         import torch
@@ -64,6 +67,12 @@ class Runtime:
                 tensor = tensor.to(self.device)
             arrays[name] = tensor
         return InputBatch(**(vars(item) | arrays))
+
+
+def _features(encoder: Encoder, found: Any) -> Features:
+    if not isinstance(found, Features):
+        raise ModelError(f"the encoder {type(encoder).__name__} returned a {type(found).__name__}, not Features")
+    return found
 
 
 def pick_device(device: str, *, torch_needed: bool) -> str:
@@ -129,7 +138,13 @@ def load_runtime(setup: Setup, device: str, precision: str = "float32") -> Runti
 
 def _load(setup: Setup, device: str, precision: str) -> Runtime:
     build = setup.build()
-    encoder = setup.spec.encoder(build)
+    try:
+        encoder = check_encoder(setup.spec, setup.spec.encoder(build))
+    except RSEmbedError:
+        raise
+    except FAULTS as error:
+        said = f"the builder of {setup.spec.name} failed: {type(error).__name__}: {error}"
+        raise ModelError(said) from error
     provenance: Mapping[str, Any] | None = None
     if setup.variant.checkpoint is not None and encoder.net is not None:
         from rs_embed.inference.weights import load_weights

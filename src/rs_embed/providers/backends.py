@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rs_embed.core.errors import ProviderError
+from rs_embed.core.entry_points import FAULTS, provider_plugins
+from rs_embed.core.errors import ProviderError, RSEmbedError
 from rs_embed.providers.base import Provider
 
-__all__ = ["open_provider"]
+__all__ = ["open_provider", "register_provider"]
 
 NAMES = ("gee", "auto", "earth-search", "planetary-computer", "synthetic")
 
@@ -21,7 +23,8 @@ def open_provider(backend: Any, *, call: str | None = None) -> Provider:
     Parameters
     ----------
     backend
-        ``"synthetic"``, the path of a static STAC catalogue or of a folder of rasters, or a `Provider`.
+        ``"synthetic"``, the path of a static STAC catalogue or of a folder of rasters, a `Provider`, or the name of a
+        plug-in, alone or with an argument: ``"name"``, ``"name:argument"``. A path that exists comes before a plug-in.
     call
         The user's call with ``backend="auto"``, for the message of a missing login.
 
@@ -53,9 +56,80 @@ def open_provider(backend: Any, *, call: str | None = None) -> Provider:
     path = Path(name).expanduser()
     if path.exists():
         return _local(str(path.resolve()), path.stat().st_mtime_ns)
-    close = difflib.get_close_matches(name.lower(), NAMES, n=1)
+    plugin, _, argument = name.partition(":")
+    if plugin.lower() in _factories():
+        return _plugin(plugin.lower(), argument.strip() or None)
+    raise ProviderError(_unknown(name))
+
+
+def _unknown(name: str) -> str:
+    """Say which names there are, which is close, and which plug-in failed."""
+    known = (*NAMES, *sorted(_factories()))
+    close = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ProviderError(f"backend={name!r} is neither a known name ({', '.join(NAMES)}) nor a path that exists{hint}")
+    failures = provider_plugins().failures
+    failed = "".join(f"; the plug-in {point!r} failed: {reason}" for point, reason in failures.items())
+    return f"backend={name!r} is neither a known name ({', '.join(known)}) nor a path that exists{hint}{failed}"
+
+
+_registered: dict[str, Callable[..., object]] = {}
+
+
+def register_provider(name: str, factory: Callable[..., Provider], *, replace: bool = False) -> None:
+    """Make ``backend=name`` open a provider of yours in this process.
+
+    Parameters
+    ----------
+    name
+        Without a colon: what follows one, as in ``backend="name:argument"``, is the factory's only argument.
+    factory
+        A class or function that returns a `Provider`.
+    replace
+        Put it in the place of one that was registered under the name before, or that a package brings.
+
+    Raises
+    ------
+    ProviderError
+        If the name is taken or cannot be one, or the factory cannot be called.
+    """
+    key = name.strip().lower() if isinstance(name, str) else ""
+    if not key or ":" in key or key in NAMES:
+        raise ProviderError(
+            f"a backend cannot be named {name!r}: names of ours ({', '.join(NAMES)}) and ':' are not free"
+        )
+    if not callable(factory):
+        raise ProviderError(f"backend {key!r}: {factory!r} is no class or function that makes a provider")
+    if key in _factories() and not replace:
+        raise ProviderError(f"a backend named {key!r} exists already; pass replace=True to put yours in its place")
+    _registered[key] = factory
+    _plugin.cache_clear()
+
+
+def _factories() -> dict[str, Callable[..., object]]:
+    """What makes the providers of others, by name; names of ours are never theirs."""
+    installed = {name.lower(): factory for name, factory in provider_plugins().loaded.items()}
+    return {name: factory for name, factory in {**installed, **_registered}.items() if name not in NAMES}
+
+
+@lru_cache(maxsize=8)
+def _plugin(name: str, argument: str | None) -> Provider:
+    """Make a plug-in's provider, once for each name and argument."""
+    arguments = () if argument is None else (argument,)
+    try:
+        made = _factories()[name](*arguments)
+    except RSEmbedError:
+        raise
+    except FAULTS as error:
+        said = f"backend {name!r} could not be opened: {type(error).__name__}: {error}"
+        raise ProviderError(
+            f'{said} (with an argument: backend="{name}:argument")' if not arguments else said
+        ) from error
+    if not isinstance(made, Provider):
+        lacking = [each for each in ("name", "source", "offers", "load") if not hasattr(made, each)]
+        raise ProviderError(
+            f"backend {name!r} made a {type(made).__name__}, which is no Provider: no {', '.join(lacking)}"
+        )
+    return made
 
 
 @lru_cache(maxsize=8)
