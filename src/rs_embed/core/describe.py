@@ -53,7 +53,8 @@ def _variant(variant: Variant) -> dict[str, Any]:
         "dims": dict(variant.dims),
         "parameters": variant.parameters,
         "modalities": list(variant.modalities),
-        "window": {"size": window.size, "patch": window.patch, "min": window.min, "max": window.max},
+        "conditions": None if variant.conditions is None else list(variant.conditions),
+        "window": {side: getattr(window, side) for side in ("size", "patch", "min", "max", "context")},
         "checkpoint": None,
     }
     if checkpoint is not None:

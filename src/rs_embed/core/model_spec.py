@@ -29,6 +29,10 @@ __all__ = [
 ]
 
 
+Condition = Literal["gsd", "place", "pixel_place", "time", "wavelengths"]
+"""What a net may be told besides pixels: metres of a pixel, where the window or each pixel lies, when, which light."""
+
+
 class Step(Protocol):
     """One step of a model's own preprocessing, on frames of one window.
 
@@ -58,6 +62,9 @@ class Window:
     """Largest side of a net that takes any size."""
     multiple: int = 1
     """Sides are multiples of this (at least of `patch`)."""
+    context: int = 1
+    """Side to which a smaller region grows over the imagery around it, of a net that takes any size. Unlike `min` it is
+    a wish: an array of the user's that is smaller is taken as it is."""
     square: bool = False
     """Whether both sides must be equal."""
     halo: int = 0
@@ -165,6 +172,8 @@ class Variant:
     """Instead of the input's own."""
     modalities: tuple[str, ...] = ()
     """Modalities that it takes, the default first; empty: all of the model's."""
+    conditions: tuple[Condition, ...] | None = None
+    """What its net is told besides pixels; ``None``: the model's own."""
 
 
 @dataclass(frozen=True)
@@ -215,10 +224,6 @@ class Certificate:
     """From the inputs and parameters of ``normalization`` to its outputs."""
     shapes: Callable[[Mapping[str, Any]], dict[str, tuple[int, ...]]] | None = None
     """``{published name: shape}`` of the net of a published ``config``, built on the meta device."""
-
-
-Condition = Literal["gsd", "place", "pixel_place", "time", "wavelengths"]
-"""What a net may be told besides pixels: metres of a pixel, where the window or each pixel lies, when, which light."""
 
 
 def _identity(variant: Variant, options: Mapping[str, Any]) -> Variant:

@@ -199,7 +199,8 @@ def _one_window(rect: Rect, window: Window, unit: int) -> _Layout:
     if window.size is not None:
         return _one_fixed(rect, window.size, unit)
     multiple = window.multiple
-    height, width = (max(window.min, _round_up(n, multiple)) for n in (rect.height, rect.width))
+    least = max(window.min, _round_up(window.context, multiple))
+    height, width = (max(least, _round_up(n, multiple)) for n in (rect.height, rect.width))
     if window.square:
         height = width = max(height, width)
     if window.max is not None and max(height, width) > window.max:

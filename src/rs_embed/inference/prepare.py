@@ -180,14 +180,14 @@ _NOWHERE = (float("nan"), float("nan"))
 
 def _place(plan: Plan, window: WindowPlan) -> tuple[float, float]:
     """Return the window's centre in degrees, or the one that the user named for pixels without a georeference."""
-    if "place" not in plan.setup.spec.conditions:
+    if "place" not in plan.setup.conditions:
         return plan.region.lonlat or _NOWHERE
     return plan.lattice.centre_lonlat(window.rect) or plan.region.lonlat or _NOWHERE
 
 
 def _pixel_places(plan: Plan, window: WindowPlan) -> NDArray[np.float64] | None:
     """Return the centres of the window's pixels, for a model that is told them."""
-    if "pixel_place" not in plan.setup.spec.conditions:
+    if "pixel_place" not in plan.setup.conditions:
         return None
     found = plan.lattice.pixel_lonlat(window.rect, plan.step)
     height, width = window.rect.height // plan.step, window.rect.width // plan.step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import BatchError, ModelError, RSEmbedError, SpecError
 from rs_embed.core.geometry import Lattice, locate, locate_geobox, without_place
-from rs_embed.core.model_spec import ModelSpec
+from rs_embed.core.model_spec import ModelSpec, Variant
 from rs_embed.core.sensors import Sensor
 from rs_embed.core.specs import (
     FetchSpec,
@@ -95,7 +96,7 @@ class Session:
                 raise ModelError(f"{setup.spec.name} takes at most {item.frames.max} frames, the array has {frames}")
         inputs = {n: replace(i, frames=replace(i.frames, step="whole")) for n, i in setup.inputs.items()}
         temporal = data.temporal if isinstance(data.temporal, TemporalSpec) else None
-        setup = replace(setup, inputs=inputs)
+        setup = replace(setup, inputs=inputs, variant=_within(setup, data))
         return make_plan(
             setup, region, temporal=temporal, output=self.output, prep=self.prep, lattice=lattice, frames=frames
         )
@@ -173,6 +174,15 @@ class Session:
         if shapes and self.output.mode == "pooled":
             found.data = np.full(shapes[0], np.nan, np.float32)
         return found
+
+
+def _within(setup: Setup, data: UserData) -> Variant:
+    """Return the variant, whose windows do not grow for context beyond an array that is smaller."""
+    window = setup.variant.window
+    left, bottom, right, top = locate_geobox(data.geobox).shape.bounds
+    gsd, unit = min(item.gsd for item in setup.inputs.values()), math.lcm(window.multiple, window.patch)
+    side = math.floor(min(right - left, top - bottom) / gsd + 1e-6)
+    return replace(setup.variant, window=replace(window, context=min(window.context, side // unit * unit)))
 
 
 def _check_required(spec: ModelSpec, lonlat: tuple[float, float] | None, data: UserData) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rs_embed.core.errors import ModelError, ProviderError, SpecError
-from rs_embed.core.model_spec import Build, Frames, InputSpec, ModelSpec, Source, Variant
+from rs_embed.core.model_spec import Build, Condition, Frames, InputSpec, ModelSpec, Source, Variant
 from rs_embed.core.options import check_options
 from rs_embed.core.registry import get_spec
 from rs_embed.core.sensors import SENSORS, Sensor, canonical_bands, find_sensor
@@ -76,6 +76,11 @@ class Setup:
     modality: str | None
     checkpoint: Path | None
     """The user's own weights file."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What the net is told besides pixels."""
+        return self.spec.conditions if self.variant.conditions is None else self.variant.conditions
 
     def build(self) -> Build:
         """Return what the model's builder gets."""
