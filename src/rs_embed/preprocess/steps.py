@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rs_embed.preprocess.antialias import Method, resample
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -23,7 +25,6 @@ Values = float | tuple[float, ...]
 """One number, or one a band."""
 
 Frames = NDArray[np.float32]
-Method = Literal["bicubic", "bilinear"]
 
 
 def _over(values: Values) -> NDArray[np.float32] | np.float32:
@@ -156,16 +157,17 @@ class Stretch8bit:
 
 @dataclass(frozen=True)
 class Resize:
-    """Resample square frames with Pillow, whose filters widen when they shrink (antialiased).
+    """Resample square frames with filters that widen when they shrink (antialiased).
 
     ``pillow_uint8`` is what the authors of nets for 8-bit images use: whole grey levels in, whole grey levels out,
-    rounded after each of its two passes. ``pillow_float32`` keeps fractions (Pillow's mode ``F``).
+    rounded after each of its two passes. ``pillow_float32`` keeps fractions (Pillow's mode ``F``). ``float32`` is
+    torchvision's resize of tensors (`rs_embed.preprocess.antialias`), for authors who normalise before they resize.
     """
 
     size: int
     """Wanted side, pixels."""
     method: Method = "bicubic"
-    arithmetic: Literal["pillow_uint8", "pillow_float32"] = "pillow_float32"
+    arithmetic: Literal["pillow_uint8", "pillow_float32", "float32"] = "pillow_float32"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -178,6 +180,8 @@ class Resize:
             raise ValueError(f"windows are square, got {height} x {width} pixels")
         if height == self.size:
             return pixels
+        if self.arithmetic == "float32":
+            return resample(pixels, self.size, self.size, self.method)
         out = np.empty((steps, bands, self.size, self.size), np.float32)
         for frame, resized in zip(pixels, out, strict=True):
             for band, target in zip(frame, resized, strict=True):

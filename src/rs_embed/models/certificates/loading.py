@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from rs_embed.core.model_spec import GoldenCase
@@ -11,7 +12,7 @@ from rs_embed.core.model_spec import GoldenCase
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["accepted", "loaded", "shapes_of"]
+__all__ = ["accepted", "arguments", "loaded", "shapes_of"]
 
 _COUNTER = "num_batches_tracked"  # BatchNorm's, no parameter
 
@@ -66,3 +67,34 @@ def accepted(function: Callable[..., Any], config: Mapping[str, Any]) -> dict[st
     """Return the entries of `config` that are arguments of `function`: a golden file's may hold others."""
     names = inspect.signature(function).parameters
     return {name: value for name, value in config.items() if name in names}
+
+
+def arguments(
+    function: Callable[..., Any], config: Mapping[str, Any], *, without_effect: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a configuration as arguments of `function`, and refuse what might change the net and is not known.
+
+    Parameters
+    ----------
+    function : callable
+        The net's constructor.
+    config : mapping
+        The authors' arguments, under our names.
+    without_effect : sequence of str
+        Patterns (fnmatch) of their arguments that leave the encoder's outputs as they are.
+
+    Returns
+    -------
+    dict
+        The entries of `config` that `function` takes.
+
+    Raises
+    ------
+    ValueError
+        If there is another argument.
+    """
+    known = accepted(function, config)
+    strange = [name for name in config if name not in known and not any(fnmatchcase(name, p) for p in without_effect)]
+    if strange:
+        raise ValueError(f"the net has no argument {strange[0]!r} (={config[strange[0]]!r}), which may change it")
+    return known
