@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rs_embed.nets.layers import attend, sincos
+from rs_embed.nets.vit import as_grid
 from rs_embed.nets.wavelengths import CODE_WIDTH, KernelGenerator, ResidualMlp, wavelength_code
 
 __all__ = ["METADATA", "ClayEncoder", "clean_state", "position_code"]
@@ -26,12 +27,12 @@ _PREFIX = "model.encoder."
 _OTHER = ("model.decoder.", "model.teacher.", "model.proj.")
 
 
-def _ramp(count: int, device: torch.device) -> Tensor:
+def _ramp(count: int) -> Tensor:
     """``count`` steps from 0 to 1, both included, float32."""
-    return torch.arange(count, device=device) / (count - 1)
+    return torch.arange(count) / (count - 1)
 
 
-def position_code(rows: int, columns: int, width: int, gsd: Tensor) -> Tensor:
+def position_code(rows: int, columns: int, width: int, gsd: Tensor, device: torch.device | None = None) -> Tensor:
     """Sines and cosines of the column, then of the row, of each patch.
 
     The frequencies ``gsd / 10000 ** (2 j / width)``, j from 0 to 1, hardly differ from the gsd itself: that is what the
@@ -46,18 +47,18 @@ def position_code(rows: int, columns: int, width: int, gsd: Tensor) -> Tensor:
         Size P of a code, a multiple of 4.
     gsd : Tensor
         ``(N,)``, metres of a pixel.
+    device : torch.device
+        Where the sines are taken; the frequencies are the CPU's, as upstream.
 
     Returns
     -------
     Tensor
         ``(N, h, w, P)`` float32.
     """
-    ramp = _ramp(width // 4, gsd.device)
-    omega = 1.0 / (_TEMPERATURE ** (2 * ramp / width)) * gsd.float()[:, None]  # (N, P/4)
-    x, y = (
-        sincos(torch.arange(n, device=gsd.device).expand(len(gsd), n), omega[:, None]) for n in (columns, rows)
-    )  # (N, w, P/2), (N, h, P/2)
-    parts = (x[:, None].expand(-1, rows, -1, -1), y[:, :, None].expand(-1, -1, columns, -1))
+    omega = 1.0 / (_TEMPERATURE ** (2 * _ramp(width // 4) / width)) * gsd.to("cpu", torch.float32)[:, None]
+    omega = omega.to(device)[:, None]  # (N, 1, P/4)
+    x, y = (sincos(torch.arange(n, device=device).expand(len(gsd), n), omega) for n in (columns, rows))
+    parts = (x[:, None].expand(-1, rows, -1, -1), y[:, :, None].expand(-1, -1, columns, -1))  # (N, h, w, P/2)
     return torch.cat(parts, dim=-1)
 
 
@@ -72,9 +73,8 @@ class WavePatchEmbed(nn.Module):
 
     def forward(self, pixels: Tensor, waves: Tensor) -> Tensor:
         """Map ``(N, C, H, W)`` and wavelengths ``(C,)`` in µm to ``(N, D, h, w)``."""
-        omega = 1.0 / (_TEMPERATURE ** _ramp(CODE_WIDTH // 2, waves.device))
-        code = wavelength_code(waves, omega)
-        flat, bias = self.weight_generator(self.fclayer(code.to(self.weight_generator.bias_token.dtype)))
+        code = wavelength_code(waves, 1.0 / (_TEMPERATURE ** _ramp(CODE_WIDTH // 2)))
+        flat, bias = self.weight_generator(self.fclayer(code.to(self.weight_generator.bias_token)))
         p = self.patch_size
         kernel = flat.view(len(waves), -1, p, p).transpose(0, 1)  # (C, D*p*p) -> (D, C, p, p)
         return F.conv2d(pixels, kernel * _SCALE, bias, stride=p)
@@ -173,7 +173,7 @@ class ClayEncoder(nn.Module):
         patches: Tensor = self.patch_embedding(pixels, waves)
         patches = patches.permute(0, 2, 3, 1)  # (N, D, h, w) -> (N, h, w, D)
         N, rows, columns, D = patches.shape
-        place = position_code(rows, columns, D - METADATA, gsd)  # (N or 1, h, w, D - 8)
+        place = position_code(rows, columns, D - METADATA, gsd, patches.device)  # (N or 1, h, w, D - 8)
         told = torch.cat((time, latlon), dim=1).float()[:, None, None]  # (N, 1, 1, 8)
         shape = (N, rows, columns)
         code = torch.cat((place.expand(*shape, -1), told.expand(*shape, -1)), dim=-1)
@@ -201,7 +201,7 @@ class ClayEncoder(nn.Module):
         gsd : Tensor
             ``()`` or ``(N,)``: metres of a pixel.
         waves : Tensor
-            ``(C,)``, µm, float32.
+            ``(C,)``, µm, float32; best on the CPU, as `gsd`.
 
         Returns
         -------
@@ -219,7 +219,7 @@ class ClayEncoder(nn.Module):
         self._check(pixels, time, latlon, gsd, waves)
         patches = self.embed(pixels, time, latlon, gsd, waves)
         x = self.encode(patches.flatten(1, 2))
-        return x[:, 0], x[:, self.prefix_tokens :].mT.unflatten(2, patches.shape[1:3])  # (N, L, D) -> (N, D, h, w)
+        return x[:, 0], as_grid(x[:, self.prefix_tokens :], *patches.shape[1:3])
 
     def _check(self, pixels: Tensor, time: Tensor, latlon: Tensor, gsd: Tensor, waves: Tensor) -> None:
         if pixels.ndim != 4 or min(pixels.shape[2:]) < self.patch_size:
@@ -229,7 +229,9 @@ class ClayEncoder(nn.Module):
         wanted["gsd"] = (gsd, (1,) if len(gsd) == 1 else (N,))
         for name, (value, shape) in wanted.items():
             if tuple(value.shape) != shape:
-                raise ValueError(f"{name} must be {shape} beside pixels {tuple(pixels.shape)}, got {tuple(value.shape)}")
+                raise ValueError(
+                    f"{name} must be {shape} beside pixels {tuple(pixels.shape)}, got {tuple(value.shape)}"
+                )
 
 
 def clean_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

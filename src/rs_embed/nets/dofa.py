@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rs_embed.nets.layers import Block, frequencies
+from rs_embed.nets.vit import as_grid, encoder_state, position_parameter
 from rs_embed.nets.wavelengths import CODE_WIDTH, KernelGenerator, ResidualMlp, wavelength_code
 
 __all__ = ["DofaV1", "DofaV2", "WavePatchEmbed", "v1_state", "v2_state"]
@@ -42,15 +43,14 @@ class WavePatchEmbed(nn.Module):
         self.fclayer = ResidualMlp(("w1", "w2"), F.relu)
 
     def forward(self, image: Tensor, wavelengths: Tensor) -> Tensor:
-        """Map ``(N, C, H, W)`` and wavelengths ``(C,)`` in µm to ``(N, D, h, w)``."""
+        """Map ``(N, C, H, W)`` and wavelengths ``(C,)`` in µm (best on the CPU) to ``(N, D, h, w)``."""
         if image.ndim != 4 or wavelengths.shape != image.shape[1:2]:
             raise ValueError(
                 f"image must be (N, C, H, W) with C wavelengths, got {tuple(image.shape)} and "
                 f"{tuple(wavelengths.shape)}"
             )
-        scaled = wavelengths.to(torch.float32) * 1000
-        code = wavelength_code(scaled, frequencies(CODE_WIDTH, device=scaled.device))
-        flat, bias = self.weight_generator(self.fclayer(code.to(self.weight_generator.bias_token.dtype)))
+        code = wavelength_code(wavelengths.to(torch.float32) * 1000, frequencies(CODE_WIDTH))
+        flat, bias = self.weight_generator(self.fclayer(code.to(self.weight_generator.bias_token)))
         p = self.patch_size
         kernel = flat.view(len(wavelengths), p, p, -1).permute(3, 0, 1, 2)  # (C, p*p*D) -> (D, C, p, p)
         return F.conv2d(image, kernel * _SCALE, bias * _SCALE, stride=p, padding=_PADDING)
@@ -64,11 +64,6 @@ def _tokens(embedded: Tensor, side: int) -> Tensor:
             f"{embedded.shape[2]} x {embedded.shape[3]}"
         )
     return embedded.flatten(2).mT  # (N, D, h, w) -> (N, h*w, D)
-
-
-def as_grid(tokens: Tensor, side: int) -> Tensor:
-    """Return patch tokens ``(N, h*w, D)``, without the class token, as ``(N, D, h, w)``."""
-    return tokens.mT.unflatten(2, (side, side))
 
 
 class DofaV1(nn.Module):
@@ -113,7 +108,7 @@ class DofaV1(nn.Module):
         self.add_module("fc_norm" if global_pool else "norm", nn.LayerNorm(embed_dim, eps=norm_eps))
         self.patch_embed = WavePatchEmbed(patch_size, embed_dim)
         self.cls_token = nn.Parameter(torch.randn(1, 1, embed_dim) * 0.02)
-        self.pos_embed = nn.Parameter(torch.randn(1, 1 + self.side**2, embed_dim) * 0.02)
+        self.pos_embed = position_parameter((self.side, self.side), embed_dim)
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio=mlp_ratio, eps=norm_eps) for _ in range(depth)
         )
@@ -209,7 +204,7 @@ class DofaV2(nn.Module):
     def maps(self, image: Tensor, wavelengths: Tensor, indices: Sequence[int]) -> list[Tensor]:
         """Return the authors' features: ``(N, D, h, w)`` after each block of `indices`, without a norm."""
         layers = self.layers(image, wavelengths)
-        return [as_grid(layers[i][:, self.prefix_tokens :], self.side) for i in indices]
+        return [as_grid(layers[i][:, self.prefix_tokens :], self.side, self.side) for i in indices]
 
     def forward(self, image: Tensor, wavelengths: Tensor) -> Tensor:
         """Embed images of the same bands.
@@ -241,10 +236,9 @@ def v1_state(state: Mapping[str, Tensor], *, global_pool: bool = True) -> dict[s
     The trained ``norm`` is that of the masked autoencoder, and only the class token's feature uses it. ``fc_norm``,
     which the authors put behind the mean, is in no file and stays what a new norm is: factors of 1, offsets of 0.
     """
-    other = ("mask_token", "projector.", "head.", *(("norm.",) if global_pool else ("fc_norm.",)))
-    return {name: value for name, value in state.items() if not name.startswith(other)}
+    return encoder_state(state, ("mask_token", "projector.*", "head.*", "norm.*" if global_pool else "fc_norm.*"))
 
 
 def v2_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the encoder's part of a published file of version 2: all but a ``norm`` that is never used."""
-    return {name: value for name, value in state.items() if not name.startswith(("norm.", "head."))}
+    return encoder_state(state, ("norm.*", "head.*"))

@@ -23,11 +23,12 @@ CODE_WIDTH = 128
 
 
 def wavelength_code(wavelengths: Tensor, omega: Tensor) -> Tensor:
-    """Return sines, then cosines, of wavelengths ``(C,)`` times frequencies ``(d/2,)``: ``(C, d)`` float32.
+    """Return sines, then cosines, of wavelengths ``(C,)`` times frequencies ``(d/2,)``: ``(C, d)`` float32, on the CPU.
 
-    Arguments reach thousands of radians, where float32 leaves a fifth digit: precision and order are part of the net.
+    Arguments reach thousands of radians, where float32 leaves a fifth digit: precision, order of operations and the
+    processor's own power function are part of the net, whatever device runs the rest.
     """
-    return sincos(wavelengths.to(torch.float32), omega)
+    return sincos(wavelengths.to("cpu", torch.float32), omega)
 
 
 class PostNormLayer(nn.Module):
