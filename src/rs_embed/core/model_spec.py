@@ -223,7 +223,8 @@ class Certificate:
     normalize: Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], dict[str, NDArray[Any]]] | None = None
     """From the inputs and parameters of ``normalization`` to its outputs."""
     shapes: Callable[[Mapping[str, Any]], dict[str, tuple[int, ...]]] | None = None
-    """``{published name: shape}`` of the net of a published ``config``, built on the meta device."""
+    """``{published name: shape}`` of the net of a published ``config``, built on the meta device; with or without the
+    prefix that the names have in the file."""
 
 
 def _identity(variant: Variant, options: Mapping[str, Any]) -> Variant:

@@ -255,9 +255,11 @@ def _shape_faults(described: Mapping[str, Any], spec: ModelSpec, certificate: Ce
     ours = spec.variants.get(variant)
     config = described.get("config") or (ours.config if ours else {})
     ignored = described.get("ignore") or ()
+    told = certificate.shapes(config)
+    lead = "" if any(each.startswith(prefix) for each in told) else prefix
     shapes = {
         each: tuple(shape)
-        for each, shape in certificate.shapes(config).items()
+        for each, shape in ((lead + name, shape) for name, shape in told.items())
         if each in published or not any(fnmatch.fnmatchcase(each, pattern) for pattern in ignored)
     }
     return differences(published, shapes) or _catalogue_faults(published, spec, variant)
