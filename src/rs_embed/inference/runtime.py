@@ -6,6 +6,7 @@ import importlib.util
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from rs_embed.core.encoding import Batch, Encoder, Features, InputBatch
 from rs_embed.core.entry_points import FAULTS
 from rs_embed.core.errors import MissingExtraError, ModelError, RSEmbedError
+from rs_embed.core.model_spec import Build, ModelSpec
 from rs_embed.inference.features import check_encoder
 from rs_embed.inference.setup import Setup
 
@@ -36,6 +38,8 @@ class Runtime:
     precision: str
     checkpoint: Mapping[str, Any] | None
     """Where the weights came from, for ``meta``."""
+    spec: ModelSpec | None = field(default=None, repr=False)
+    """The model: its identity is part of the key, so it lives as long as this."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def encode(self, batch: Batch) -> Features:
@@ -138,20 +142,32 @@ def load_runtime(setup: Setup, device: str, precision: str = "float32") -> Runti
 
 def _load(setup: Setup, device: str, precision: str) -> Runtime:
     build = setup.build()
+    encoder = _build(setup, build)
+    provenance: Mapping[str, Any] | None = None
+    if encoder.net is not None:
+        if setup.variant.checkpoint is not None:
+            from rs_embed.inference.weights import load_weights
+
+            provenance = load_weights(encoder, setup.spec, setup.variant_name, build, checkpoint=setup.checkpoint)
+        encoder.net.eval().requires_grad_(False).to(device)
+    return Runtime(encoder, device if encoder.net is not None else "cpu", precision, provenance, setup.spec)
+
+
+def _build(setup: Setup, build: Build) -> Encoder:
+    """Build the encoder; the caller's random numbers of torch stay where they were."""
+    quiet: AbstractContextManager[None] = nullcontext()
+    if setup.variant.checkpoint is not None:
+        import torch
+
+        quiet = torch.random.fork_rng(devices=[])
     try:
-        encoder = check_encoder(setup.spec, setup.spec.encoder(build))
+        with quiet:
+            return check_encoder(setup.spec, setup.spec.encoder(build))
     except RSEmbedError:
         raise
     except FAULTS as error:
         said = f"the builder of {setup.spec.name} failed: {type(error).__name__}: {error}"
         raise ModelError(said) from error
-    provenance: Mapping[str, Any] | None = None
-    if setup.variant.checkpoint is not None and encoder.net is not None:
-        from rs_embed.inference.weights import load_weights
-
-        provenance = load_weights(encoder, setup.spec, setup.variant_name, build, checkpoint=setup.checkpoint)
-        encoder.net.eval().requires_grad_(False).to(device)
-    return Runtime(encoder, device if encoder.net is not None else "cpu", precision, provenance)
 
 
 def reset() -> dict[str, int]:
