@@ -144,8 +144,8 @@ def test_fetch_changes_what_it_names() -> None:
     found = embed("rcf", fetch=FetchSpec(scale_m=20, cloudy_pct=80, composite="mosaic"), output=GRID)
     assert (found.meta["sensor"]["scale_m"], found.meta["sensor"]["cloudy_pct"]) == (20, 80)
     assert found.meta["sensor"]["composite"] == "mosaic"
-    assert found.geobox["transform"][0] == 20.0 and found.meta["effective_gsd"] == 20.0
-    assert embed("rcf", fetch=FetchSpec(scale_m=2.5), output=GRID).geobox["transform"][0] == 2.5
+    assert found.meta["geobox"]["transform"][0] == 20.0 and found.meta["effective_gsd"] == 20.0
+    assert embed("rcf", fetch=FetchSpec(scale_m=2.5), output=GRID).meta["geobox"]["transform"][0] == 2.5
 
 
 def test_composites_differ_and_repeat() -> None:
@@ -193,17 +193,17 @@ def test_modalities_of_galileo(nano: dict[str, Any]) -> None:
 def test_inputs_of_two_scales_meet_on_the_finer(nano: dict[str, Any]) -> None:
     coarse = SensorSpec(S2, ("B2", "B3", "B4"), scale_m=20)
     found = embed("galileo", modality="s2+s1", sensor=coarse, output=GRID, **nano)
-    assert found.geobox["transform"][0] == 80.0 and np.isfinite(found.values()).all()
+    assert found.meta["geobox"]["transform"][0] == 80.0 and np.isfinite(found.values()).all()
 
 
 def test_options_change_the_model(nano: dict[str, Any]) -> None:
     single, halves = (embed("galileo", **nano, **o) for o in ({"temporal_mode": "single"}, {"n_frames": 3}))
     assert single.meta["frames"]["requested"] == 1 and halves.meta["frames"]["requested"] == 3
     fine = embed("galileo", patch_size=4, output=GRID, **nano)
-    assert fine.geobox["transform"][0] == 40.0
+    assert fine.meta["geobox"]["transform"][0] == 40.0
     assert embed("rcf", features=64, kernel=5).shape == (64,)
     assert not np.allclose(embed("rcf", seed=1).data, embed("rcf").data)
-    assert embed("rcf", cell=4, output=GRID).geobox["transform"][0] == 40.0
+    assert embed("rcf", cell=4, output=GRID).meta["geobox"]["transform"][0] == 40.0
 
 
 def test_weights_are_loaded_once(nano: dict[str, Any]) -> None:

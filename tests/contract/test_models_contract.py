@@ -154,8 +154,8 @@ def test_a_grid_is_georeferenced(embed: Any, spec: ModelSpec, options: dict[str,
     assert grid.shape[0] == dims(spec, options)["grid"] and np.isfinite(grid.values).all()
     region = locate(PLACE)
     assert found.crs == f"EPSG:{region.crs.epsg}"
-    a, _, c, _, e, f = found.geobox["transform"]
-    assert (a > 0) and (e < 0) and found.geobox["shape"] == list(grid.shape[1:])
+    a, _, c, _, e, f = found.meta["geobox"]["transform"]
+    assert (a > 0) and (e < 0) and found.meta["geobox"]["shape"] == list(grid.shape[1:])
     assert np.allclose(grid.x, c + a * (np.arange(grid.sizes["x"]) + 0.5))
     assert np.allclose(grid.y, f + e * (np.arange(grid.sizes["y"]) + 0.5))
     left, bottom, right, top = region.shape.bounds
@@ -255,12 +255,13 @@ def test_ones_own_pixels_of_the_window_give_the_same(
 
 def test_pixels_without_a_place_work_or_say_why(model: str, spec: ModelSpec, options: dict[str, Any]) -> None:
     item = next(iter(spec.inputs.values()))
+    source = item.sources[-1]
     rng = np.random.default_rng(3)
     pixels = rng.uniform(100, 3000, (len(item.bands), 64, 64)).astype(np.float32)
-    data = UserData(pixels, item.sources[-1].sensor, bands=item.bands, scale_m=10)
+    data = UserData(pixels, source.sensor, bands=source.bands or item.bands, scale_m=10)
     found = get_embedding_from_data(model, data, output=GRID, **options)
     assert found.crs is None and found.meta["temporal"] is None and np.isfinite(found.values()).all()
-    assert found.geobox["shape"] == list(found.shape[1:])
+    assert found.meta["geobox"]["shape"] == list(found.shape[1:])
 
 
 def test_the_metadata_are_whole_and_plain_json(embed: Any, spec: ModelSpec) -> None:
@@ -378,13 +379,14 @@ def test_a_pixel_models_grid_shifts_with_the_region(embed: Any) -> None:
 @pytest.mark.parametrize("mode", ["resize", "tile", "auto"])
 def test_every_mode_covers_a_region_larger_than_the_window(embed: Any, spec: ModelSpec, mode: str) -> None:
     window = spec.variants[spec.default_variant].window
-    side = 10 * ((window.size or window.max or 40) + 9)
+    gsd = int(next(iter(spec.inputs.values())).gsd)
+    side = gsd * ((window.size or window.max or 40) + 9)
     box = BBox(686_000, 5_330_000, 686_000 + side, 5_330_000 + side // 2, crs="EPSG:32632")
     found = embed(box, output=GRID, input_prep=mode)
     assert found.meta["input_prep"]["requested_mode"] == mode
     left, _, _, top = box.minlon, box.minlat, box.maxlon, box.maxlat
-    a, _, c, _, e, f = found.geobox["transform"]
-    rows, cols = found.geobox["shape"]
+    a, _, c, _, e, f = found.meta["geobox"]["transform"]
+    rows, cols = found.meta["geobox"]["shape"]
     assert c <= left + 1e-3 and f >= top - 1e-3
     assert c + a * cols >= box.maxlon - 1e-3 and f + e * rows <= box.minlat + 1e-3
     assert np.isfinite(found.values()).all()

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rs_embed.core.cells import POOLED_BY, Basis, pool_cells, principal_axes
 from rs_embed.core.errors import SpecError
+from rs_embed.core.georeference import flat_attributes, geobox_from_dict, geobox_of, json_meta
 
 if TYPE_CHECKING:
     import xarray
     from odc.geo.geobox import GeoBox
 
-__all__ = ["Embedding", "grid_array"]
+__all__ = ["Embedding", "fit_basis"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Embedding:
     """An embedding: a vector ``(D,)`` or a grid ``(D, H, W)``, float32.
 
@@ -60,119 +62,215 @@ class Embedding:
         return self.meta.get("crs")
 
     @property
-    def geobox(self) -> dict[str, Any] | None:
-        """``{crs, transform[6], shape[2]}`` of the grid, or of the imagery behind the vector."""
-        return self.meta.get("geobox")
+    def geobox(self) -> GeoBox | None:
+        """The ``odc.geo.GeoBox`` of the grid (by its coordinates, so after a crop too), or of a vector's imagery.
+
+        ``meta["geobox"]`` is the same as ``{crs, transform[6], shape[2]}``; ``None`` where nothing is known of a place.
+        """
+        said = self.meta.get("geobox")
+        known = geobox_from_dict(said) if said else None
+        if len(self.shape) != 3:
+            return known
+        if not isinstance(self.data, np.ndarray):
+            return geobox_of(self.data, known)
+        return known if known is not None and tuple(known.shape) == self.shape[1:] else None
 
     def values(self) -> NDArray[np.float32]:
         """Return the plain array."""
         return np.asarray(self.data, dtype=np.float32)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        found = np.asarray(self.data, dtype=dtype)
-        return found.copy() if copy else found
+        return np.array(self.data, dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
         state = "" if self.ok else " failed"
         name = "" if self.id is None else f" id={self.id!r}"
         return f"<Embedding{state} {self.meta.get('model')}{name} {' x '.join(map(str, self.shape))}>"
 
-    def _cells(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return the grid's cells ``(n, D)`` that hold numbers, and where they lie ``(H, W)``."""
-        grid = self.values()
-        if grid.ndim != 3:
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows."""
+        from rs_embed.core.notebook import draw_card
+
+        return draw_card(self.values(), self.meta, ok=self.ok)
+
+    def pool(self, pooling: str = "cells") -> Embedding:
+        """Pool a grid to one vector over the region.
+
+        Cells are weighted by their area inside the region where ``meta["region"]`` tells it, else all alike; cells
+        that hold a NaN stay out. ``meta["pooled_from"]`` says which.
+
+        Parameters
+        ----------
+        pooling
+            ``"cells"`` (their mean), ``"max"``, ``"std"``, ``"stats"`` (mean, std, min and max, one after the other) or
+            ``"gem"``: what ``OutputSpec.pooled(pooling)`` gives, but for cells that were seen in part.
+
+        Raises
+        ------
+        SpecError
+            If this is a vector, no cell holds numbers, or ``pooling`` is not known. ``"mean"`` is refused: it names the
+            model's own feature, which is not made from a grid.
+        """
+        if pooling == "mean":
+            raise SpecError(
+                "pool('mean') would be the model's own feature, which is made from its windows and not from a grid; "
+                "ask get_embedding(..., output=OutputSpec.pooled()) for it, or pool('cells') for the mean of the cells"
+            )
+        if pooling not in POOLED_BY:
+            raise SpecError(f"pooling={pooling!r} is not known; accepted: {', '.join(map(repr, POOLED_BY))}")
+        grid = self._grid()
+        weight = self._coverage()
+        meta = {k: v for k, v in self.meta.items() if k != "grid_shape"}
+        if self.ok:
+            vector = pool_cells(grid, weight, pooling)
+        else:
+            vector = np.full(len(grid) * len(POOLED_BY[pooling]), np.nan, np.float32)
+        meta |= {"output": "pooled", "pooling": pooling, "pooled_shape": list(vector.shape)}
+        meta["pooled_from"] = {"grid_shape": list(self.shape), "weights": "equal" if weight is None else "coverage"}
+        if isinstance(meta.get("space"), str):
+            meta["space"] = f"{_family(meta['space'])}/{pooling}"
+        return Embedding(vector, meta)
+
+    def _grid(self) -> NDArray[np.float32]:
+        if len(self.shape) != 3:
             raise SpecError(f"this embedding is a vector of shape {self.shape}; ask for OutputSpec.grid()")
-        there: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(grid), axis=0)
-        return np.ascontiguousarray(grid[:, there].T), there
+        return self.values()
+
+    def _coverage(self) -> NDArray[np.float32] | None:
+        """Return the area fraction of each cell inside the region; ``None`` where the region is not known."""
+        from rs_embed.core.footprints import coverage_of, read_region
+
+        geobox, region = self.geobox, self.meta.get("region")
+        if region is None or geobox is None or geobox.crs is None:
+            return None
+        return coverage_of(read_region(region), geobox)
+
+    def _cells(self) -> NDArray[np.float32]:
+        """Return the cells ``(n, D)`` that hold numbers; a vector is one cell."""
+        flat = self.values().reshape(self.dim, -1).T
+        return np.ascontiguousarray(flat[np.isfinite(flat).all(1)])
 
     def pca(
         self, n: int = 3, basis: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
-    ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Project a grid on its first principal components.
+    ) -> tuple[NDArray[np.float32], Basis]:
+        """Project on the first principal components.
 
         Parameters
         ----------
         n
             Number of components.
         basis
-            Mean ``(D,)`` and components ``(n, D)`` of another call, so that several areas share their colours.
+            Mean ``(D,)`` and components ``(n, D)`` of another call, or of `fit_basis` over several embeddings, so that
+            areas share their colours. A vector needs one.
 
         Returns
         -------
         components
-            ``(n, H, W)``; NaN where the grid is.
+            ``(n, H, W)``, NaN where the grid is; ``(n,)`` of a vector.
         basis
             Mean and components used.
         """
-        cells, there = self._cells()
-        if basis is None:
-            mean = cells.mean(0, dtype=np.float64)
-            centred = cells - mean
-            values, vectors = np.linalg.eigh(centred.T @ centred)
-            found = vectors[:, np.argsort(values)[::-1][:n]].T
-            found *= np.where(np.abs(found).max(1) > found.max(1) + 1e-12, -1.0, 1.0)[:, None]  # a stable sign
-            basis = mean.astype(np.float32), found.astype(np.float32)
-        out = np.full((len(basis[1]), *there.shape), np.nan, np.float32)
-        out[:, there] = ((cells - basis[0]) @ basis[1].T).T
-        return out, basis
+        used = fit_basis([Embedding(self._grid(), {})], n) if basis is None else Basis(*basis)
+        flat = self.values().reshape(self.dim, -1).T
+        there = np.isfinite(flat).all(1)
+        found = np.full((len(flat), len(used.components)), np.nan, np.float32)
+        found[there] = used.project(flat[there])
+        return np.ascontiguousarray(found.T).reshape(-1, *self.shape[1:]), used
 
     def similarity(self, other: Embedding | NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the cosine similarity to a vector: a scalar array for a vector, ``(H, W)`` for a grid."""
-        if isinstance(other, Embedding) and self.meta.get("space") and other.meta.get("space"):
-            mine, theirs = (str(e.meta["space"]).rsplit("/", 1)[0] for e in (self, other))
-            if mine != theirs:
-                raise SpecError(f"vectors of different spaces do not compare: {mine!r} and {theirs!r}")
-        vector = np.asarray(other, dtype=np.float64)
-        if vector.shape != (self.dim,):
-            raise SpecError(f"similarity needs a vector of {self.dim} numbers, got shape {vector.shape}")
-        grid = self.values().astype(np.float64)
-        norm = np.linalg.norm(grid, axis=0) * np.linalg.norm(vector)
+        """Return the cosine similarity to a vector, or cell by cell to a grid of the same shape.
+
+        Returns
+        -------
+        ndarray
+            A scalar array for two vectors, else ``(H, W)``; NaN where a norm is 0 or a value is missing.
+
+        Raises
+        ------
+        SpecError
+            If the two are of different spaces (``meta["space"]``) or shapes.
+        """
+        if isinstance(other, Embedding):
+            _check_spaces(self, other)
+        theirs = np.asarray(other, dtype=np.float32)
+        if theirs.shape not in ((self.dim,), self.shape):
+            raise SpecError(f"similarity needs a vector of {self.dim} numbers or {self.shape}, got {theirs.shape}")
+        mine = self.values().reshape(self.dim, -1)
+        theirs = theirs.reshape(self.dim, -1)
+        dot, left, right = (np.zeros(mine.shape[1]) for _ in range(3))
+        for a, b in zip(mine, theirs, strict=True):  # one dimension at a time: a grid in float64 is large
+            a, b = a.astype(np.float64), b.astype(np.float64)
+            dot, left, right = dot + a * b, left + a * a, right + b * b
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.tensordot(vector, grid, 1) / norm, np.float32)
+            found = dot / np.sqrt(left * right)
+        return np.asarray(found, np.float32).reshape(self.shape[1:])
 
     def to_xarray(self) -> xarray.DataArray:
-        """Return a grid as it is, a vector as a DataArray with dimension "d"."""
+        """Return a grid with its coordinates, a vector as a DataArray with dimension "d".
+
+        Raises
+        ------
+        SpecError
+            If the metadata are none that JSON holds.
+        """
         import xarray
 
         if isinstance(self.data, xarray.DataArray):
             return self.data
-        return xarray.DataArray(self.data, dims=("d",), name="embedding", attrs=_attributes(self.meta))
+        dims = ("d", "y", "x")[: len(self.shape)]
+        attrs = flat_attributes(self.meta) | {"rs_embed_meta": json_meta(self.meta)}
+        return xarray.DataArray(self.data, dims=dims, name="embedding", attrs=attrs)
 
 
-def _attributes(meta: dict[str, Any]) -> dict[str, Any]:
-    """Flat attributes, and all metadata as one JSON string: a nested dict would break netCDF."""
-    flat = {k: meta[k] for k in ("model", "variant", "space", "backend") if isinstance(meta.get(k), str)}
-    return flat | {"rs_embed_meta": json.dumps(meta, allow_nan=False)}
+def fit_basis(embeddings: Iterable[Embedding], n: int = 3) -> Basis:
+    """Return the first principal axes of several embeddings together, for `Embedding.pca`.
+
+    Parameters
+    ----------
+    embeddings
+        Grids or vectors of one model, taken one by one: a generator needs no more memory than one of them. Failed ones
+        and cells without numbers are left out.
+    n
+        Number of components.
+
+    Raises
+    ------
+    SpecError
+        If lengths differ, or there are fewer dimensions than components.
+    """
+    return principal_axes((each._cells() for each in _same_space(embeddings)), n)
 
 
-def grid_array(grid: NDArray[np.float32], geobox: GeoBox, meta: dict[str, Any]) -> xarray.DataArray:
-    """Return ``(D, H, W)`` as a DataArray with coordinates of cell centres and CF grid mapping."""
-    import xarray
-
-    affine, (height, width) = geobox.affine, geobox.shape
-    y = affine.f + affine.e * (np.arange(height) + 0.5)
-    x = affine.c + affine.a * (np.arange(width) + 0.5)
-    if meta.get("grid_orientation") == "native" and affine.e > 0:
-        y = y[::-1]
-    axes = {"x": {"units": "m", "axis": "X"}, "y": {"units": "m", "axis": "Y"}}
-    if geobox.crs is not None:
-        axes["x"] |= {"standard_name": "projection_x_coordinate"}
-        axes["y"] |= {"standard_name": "projection_y_coordinate"}
-    coords: dict[str, Any] = {
-        "y": ("y", y, axes["y"]),
-        "x": ("x", x, axes["x"]),
-        "d": ("d", np.arange(len(grid)), {"long_name": "embedding dimension"}),
-        "spatial_ref": ((), 0, _spatial_ref(geobox)),
-    }
-    attrs = _attributes(meta) | {"grid_mapping": "spatial_ref"}
-    return xarray.DataArray(grid, coords=coords, dims=("d", "y", "x"), name="embedding", attrs=attrs)
+def _same_space(embeddings: Iterable[Embedding]) -> Iterator[Embedding]:
+    first: Embedding | None = None
+    for each in embeddings:
+        if not each.ok:
+            continue
+        if first is not None:
+            _check_spaces(first, each)
+        first = first or each
+        yield each
 
 
-def _spatial_ref(geobox: GeoBox) -> dict[str, Any]:
-    """CF grid mapping and GDAL's GeoTransform."""
-    a = geobox.affine
-    found: dict[str, Any] = {"GeoTransform": " ".join(repr(float(v)) for v in (a.c, a.a, a.b, a.f, a.d, a.e))}
-    if geobox.crs is not None:
-        wkt = geobox.crs.to_wkt()
-        found = {**geobox.crs.proj.to_cf(), **found, "crs_wkt": wkt, "spatial_ref": wkt}
-    return found
+def _family(space: str) -> str:
+    """Return a space without its pooling."""
+    return space.rpartition("/")[0]
+
+
+def _check_spaces(one: Embedding, other: Embedding) -> None:
+    """Refuse what does not compare: another model, or (unless one of them is a grid of cells) another pooling."""
+    mine, theirs = one.meta.get("space"), other.meta.get("space")
+    if not mine or not theirs or mine == theirs:
+        return
+    grids = [len(each.shape) == 3 for each in (one, other)]
+    vectors = [each for each, grid in zip((one, other), grids, strict=True) if not grid]
+    if _family(mine) == _family(theirs) and any(grids) and all(map(_lies_among_cells, vectors)):
+        return
+    hint = "; pool('cells') gives the vector that cells compare with" if any(grids) else ""
+    raise SpecError(f"vectors of different spaces do not compare: {mine!r} and {theirs!r}{hint}")
+
+
+def _lies_among_cells(vector: Embedding) -> bool:
+    """Whether a pooled vector is a mean of cells: no class token, maximum or spread."""
+    pooling = vector.meta.get("pooling")
+    return pooling == "cells" or (pooling == "mean" and not vector.meta.get("cls_removed"))

@@ -123,6 +123,8 @@ class Region:
     """In degrees, cut at the antimeridian; ``None`` without a place."""
     drawn: bool = False
     """Whether the user gave a polygon, and no box or point."""
+    spec: SpatialSpec | None = None
+    """The region as it was asked for; ``None`` without a place."""
 
     @property
     def rectangular(self) -> bool:
@@ -336,7 +338,7 @@ def locate(spatial: SpatialSpec) -> Region:
     _check_scale(spatial, shape, code)
     crs = f"EPSG:{code}"
     drawn = isinstance(spatial, PolygonSpec)
-    return Region(_crs(crs), shape, (lon, lat), _to_lonlat(_densify(shape), crs), drawn)
+    return Region(_crs(crs), shape, (lon, lat), _to_lonlat(_densify(shape), crs), drawn, spatial)
 
 
 def _largest(shape: BaseGeometry) -> BaseGeometry:

@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed import __version__
-from rs_embed.core.embedding import Embedding, grid_array
+from rs_embed.core.embedding import Embedding
+from rs_embed.core.footprints import region_dict
+from rs_embed.core.georeference import grid_array
 from rs_embed.core.imagery import ImageStack, geobox_dict
 from rs_embed.core.notices import warn_user
 from rs_embed.core.specs import OutputSpec, SensorSpec
@@ -234,6 +236,7 @@ def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | No
         "request": {name: request.key() for name, request in plan.requests.items()},
         "crs": described["crs"],
         "geobox": described,
+        "region": region_dict(plan.region.spec),
         "center": None if plan.region.lonlat is None else list(plan.region.lonlat),
         "effective_gsd": plan.effective_gsd,
         "cell_px": plan.cell,

@@ -7,23 +7,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rs_embed.core.cells import GEM_FLOOR, GEM_POWER, POOLED_BY
 from rs_embed.core.encoding import Encoder
 from rs_embed.inference.plan import Plan, WindowPlan
 
 __all__ = ["Accumulator", "GridAccumulator", "Moments", "make_accumulator"]
-
-GEM_POWER = 3.0
-"""Exponent of generalised-mean pooling (Radenović et al. 2018, arXiv 1711.02512, eq. 8)."""
-GEM_FLOOR = 1e-6
-"""Smaller values are raised to this before the power, as in the authors' code."""
-
-_STATISTICS = {
-    "cells": ("mean",),
-    "max": ("max",),
-    "std": ("std",),
-    "stats": ("mean", "std", "min", "max"),
-    "gem": ("gem",),
-}
 
 Cells = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -225,4 +213,4 @@ def make_accumulator(plan: Plan, encoder: Encoder) -> Accumulator:
         if spec.pooled == "window":
             return Headed(WindowMean(), encoder)
         return Headed(Moments(spec.statistics), encoder)
-    return Moments(_STATISTICS[output.pooling])
+    return Moments(POOLED_BY[output.pooling])
