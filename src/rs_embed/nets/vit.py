@@ -129,6 +129,8 @@ class ViT(Trunk):
     ----------
     patch : tuple of int
         Height and width of a patch.
+    grid : tuple of int
+        Rows h and columns w of patches of an image of `img_size`.
     pos_embed : nn.Parameter or None
         The stored position code.
     """
@@ -158,7 +160,8 @@ class ViT(Trunk):
         self.patch = sides(patch_size)
         self.patch_embed = PatchEmbed(in_chans, embed_dim, self.patch)
         self.image_size = sides(img_size)
-        self.pos_embed = position_parameter(self.grid_of(self.image_size), embed_dim) if stored_positions else None
+        self.grid = self.grid_of(self.image_size)
+        self.pos_embed = position_parameter(self.grid, embed_dim) if stored_positions else None
 
     def grid_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return rows h and columns w of the patches of an image of ``size`` (height, width)."""
@@ -198,6 +201,10 @@ class ViT(Trunk):
         """
         out: Tensor = self.norm(self.encode(image, position))
         return out
+
+    def patch_features(self, tokens: Tensor) -> Tensor:
+        """Return the patches' tokens ``(N, h*w, D)`` of all tokens ``(N, 1 + h*w, D)``."""
+        return tokens[:, self.prefix_tokens :]
 
     def _check(self, image: Tensor) -> None:
         channels = self.patch_embed.proj.in_channels
