@@ -2,8 +2,8 @@
 
 arXiv 2212.14532. Its position code multiplies a patch's row and column by ``input_res``, the size of a pixel relative
 to a reference of 1 m. By default that is the window's own effective ground sample distance in metres, each sample's its
-own, as the paper defines it. It is a choice: in training the authors never read a sensor's resolution, but simulated 2.2
-to 5 by their crops; their evaluation scripts say 1.0 whatever the sensor; and third parties' benchmarks gained by the
+own, as the paper defines it. It is a choice: in training the authors never read a sensor's resolution, but simulated
+2.2 to 5 by their crops; their evaluation scripts say 1.0 whatever the sensor; and others' benchmarks gained by the
 true 10 m of Sentinel-2 on some tasks and lost by it on others. The option ``input_res`` overrides it for all windows.
 """
 
