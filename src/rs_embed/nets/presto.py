@@ -165,8 +165,8 @@ class PrestoEncoder(nn.Module):
         mask : Tensor, optional
             ``(B, T, 17)``; where it is not 0, the band is hidden. ``None``: all are visible.
         month : int or Tensor
-            Month of the first step from 0 (January), of all samples or ``(B,)``, the others following it; or ``(B, T)``:
-            of every step.
+            Month of the first step from 0 (January), one for all samples or ``(B,)``, the others following it; or of
+            every step, ``(B, T)``.
         dynamic_world : Tensor, optional
             Classes ``(B, T)`` from 0 to 8, int64, and `NO_CLASS` where there is none; ``None``: none at all.
 
@@ -181,7 +181,7 @@ class PrestoEncoder(nn.Module):
             If shapes do not fit each other, or the series is too long.
         """
         given = self._sequences(x, latlons, mask, month, dynamic_world)
-        pooled = given.place.new_empty(len(x), self.embedding_size)
+        pooled = self.norm.weight.new_empty(len(x), self.embedding_size)
         for rows, tokens in _by_length(given):
             mean = self._encode(tokens).mean(dim=1)
             if rows is None:
