@@ -18,12 +18,12 @@ LONGEST_FUNCTION = 60
 LONGEST_MODULE = 400
 
 PUBLIC = """
-    BBox BatchError CheckpointError Embedding FetchSpec InputPrepSpec MissingExtraError Model ModelError NoImageryError
-    OutputSpec PointBuffer Polygon ProviderError RSEmbedError SensorSpec SpecError TemporalSpec UserData __version__
-    describe_model
-    disable_pretty_warnings enable_pretty_warnings get_embedding get_embedding_from_data get_embeddings_batch
-    get_embeddings_batch_from_data inspect_gee_patch inspect_model_input inspect_provider_patch list_models
-    list_models_for_data register reset_runtime
+    BBox BatchError CheckpointError Embedding FetchSpec InputPrepSpec MissingExtraError Model ModelError
+    NoImageryError OutputSpec PointBuffer Polygon ProviderError RSEmbedError Regions SensorSpec SpecError
+    TemporalSpec UserData __version__ describe_model disable_pretty_warnings enable_pretty_warnings get_embedding
+    get_embedding_from_data get_embeddings_batch get_embeddings_batch_from_data inspect_gee_patch
+    inspect_model_input inspect_provider_patch iter_embeddings list_models list_models_for_data read_regions
+    register reset_runtime
 """.split()  # noqa: SIM905
 
 # In pieces, so that this file does not hold what it looks for.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rs_embed.core.describe import describe
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import ModelError, RSEmbedError
+from rs_embed.core.region_table import list_regions
 from rs_embed.core.registry import get_spec, list_models
 from rs_embed.core.specs import FetchSpec, InputPrepSpec, OutputSpec, SensorSpec, TemporalSpec
 
@@ -25,6 +27,7 @@ __all__ = [
     "get_embedding_from_data",
     "get_embeddings_batch",
     "get_embeddings_batch_from_data",
+    "iter_embeddings",
     "list_models",
     "list_models_for_data",
     "reset_runtime",
@@ -50,9 +53,6 @@ def _open(model: str, backend: Any, call: Mapping[str, Any], arguments: Mapping[
     from rs_embed.providers.backends import open_provider
 
     get_spec(model)
-    for name, wanted in (("spatial", None), ("spatials", list)):
-        if name in call and wanted is not None and not isinstance(call[name], Sequence):
-            raise ModelError(f"{name} must be a non-empty list of regions, got {type(call[name]).__name__}")
     provider = open_provider(backend, call=_call_text(model, call, arguments))
     return open_session(model, provider, **arguments), provider
 
@@ -60,12 +60,22 @@ def _open(model: str, backend: Any, call: Mapping[str, Any], arguments: Mapping[
 _DEFAULTS: dict[str, Any] = {"output": _POOLED, "device": "auto", "input_prep": "resize", "precision": "float32"}
 
 
+class _Short(reprlib.Repr):
+    """Long lists of regions in a message: the first two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = 2
+        self.maxdict = self.maxother = self.maxstring = 400
+
+
 def _call_text(model: str, call: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
     """Return the user's call with ``backend="auto"``, for the message of a missing login."""
     name = "get_embeddings_batch" if "spatials" in call else "get_embedding"
+    short = _Short()
     said = {**call, **{k: v for k, v in arguments.items() if k != "options" and v != _DEFAULTS.get(k)}}
     said |= arguments["options"]
-    inner = ", ".join(f"{k}={v!r}" for k, v in said.items() if v is not None)
+    inner = ", ".join(f"{k}={short.repr(v)}" for k, v in said.items() if v is not None)
     return f'{name}({model!r}, {inner}, backend="auto")'
 
 
@@ -91,7 +101,7 @@ def get_embedding(
     model
         A model id or alias; `list_models` lists them.
     spatial
-        `BBox`, `PointBuffer`, `Polygon`, a shapely geometry or GeoJSON.
+        `BBox`, `PointBuffer`, `Polygon`, a shapely geometry or GeoJSON; `Regions` or a GeoDataFrame of one.
     temporal
         The span of time; ``None`` takes 2022-06-01 to 2022-09-01, with a warning.
     sensor, fetch
@@ -155,7 +165,7 @@ def _arguments(
 def get_embeddings_batch(
     model: str,
     *,
-    spatials: Sequence[Any],
+    spatials: Any,
     temporal: TemporalSpec | Sequence[TemporalSpec] | None = None,
     sensor: SensorSpec | None = None,
     fetch: FetchSpec | None = None,
@@ -175,9 +185,11 @@ def get_embeddings_batch(
     Parameters
     ----------
     spatials
-        A non-empty sequence of regions.
+        A non-empty sequence of regions, `Regions` (see `read_regions`), a GeoDataFrame (its index are the ids, other
+        columns labels), or a GeoJSON FeatureCollection. Names go to ``meta["id"]``, labels to ``meta["labels"]``.
     temporal
-        One span for all, or one a region.
+        One span for all, or one a region; ``None`` takes the regions' own, else 2022-06-01 to 2022-09-01, with a
+        warning.
     on_error
         ``"raise"`` finishes the other regions and then raises `BatchError`; ``"return"`` gives a NaN embedding with
         ``.ok = False`` and ``meta["error"]`` for a region that failed.
@@ -193,10 +205,57 @@ def get_embeddings_batch(
     """
     from rs_embed.inference.calls import embed_regions
 
-    call = {"spatials": spatials, "temporal": temporal}
+    get_spec(model)
+    regions = list_regions(spatials)
+    call = {"spatials": regions, "temporal": temporal}
     arguments = _arguments(sensor, fetch, modality, output, device, input_prep, precision, batch_size, model_options)
     session, provider = _open(model, backend, call, arguments)
-    return embed_regions(session, provider, spatials, temporal, on_error, show_progress)
+    return embed_regions(session, provider, regions, temporal, on_error, show_progress)
+
+
+def iter_embeddings(
+    model: str,
+    *,
+    spatials: Any,
+    temporal: TemporalSpec | Sequence[TemporalSpec] | None = None,
+    sensor: SensorSpec | None = None,
+    fetch: FetchSpec | None = None,
+    modality: str | None = None,
+    output: OutputSpec = _POOLED,
+    backend: str | Provider = "auto",
+    device: str = "auto",
+    input_prep: InputPrepSpec | str | None = "resize",
+    on_error: str = "raise",
+    batch_size: int | None = None,
+    show_progress: bool | None = None,
+    precision: str = "float32",
+    **model_options: Any,
+) -> Iterator[Embedding]:
+    """Return an iterator over the embeddings of many places, in their order, whose memory does not grow with them.
+
+    What can be told before any work is told by this call; regions are loaded and embedded, a little ahead, as the
+    iterator is asked for them. Closing it, or leaving its loop, cancels what is under way. All else is as in
+    `get_embeddings_batch`.
+
+    Parameters
+    ----------
+    on_error
+        ``"raise"`` raises the error of the first region that failed when its turn comes, which ends the iteration;
+        ``"return"`` gives a NaN embedding with ``.ok = False`` and ``meta["error"]``, and goes on.
+
+    Examples
+    --------
+    >>> for embedding in iter_embeddings("rcf", spatials=read_regions("fields.gpkg"), temporal=TemporalSpec.year(2022)):
+    ...     write(embedding.id, embedding.data)  # doctest: +SKIP
+    """
+    from rs_embed.inference.calls import iter_regions
+
+    get_spec(model)
+    regions = list_regions(spatials)
+    call = {"spatials": regions, "temporal": temporal}
+    arguments = _arguments(sensor, fetch, modality, output, device, input_prep, precision, batch_size, model_options)
+    session, provider = _open(model, backend, call, arguments)
+    return iter_regions(session, provider, regions, temporal, on_error, show_progress)
 
 
 def get_embedding_from_data(

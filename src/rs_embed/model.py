@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rs_embed.core.describe import describe
@@ -87,16 +87,29 @@ class Model:
 
     def get_embeddings_batch(
         self,
-        spatials: Sequence[Any],
+        spatials: Any,
         *,
         temporal: TemporalSpec | Sequence[TemporalSpec] | None = None,
         on_error: str = "raise",
         show_progress: bool | None = None,
     ) -> list[Embedding]:
-        """Embed many regions; the result has their length and order."""
+        """Embed many regions; the result has their length and order. All is as in `rs_embed.get_embeddings_batch`."""
         from rs_embed.inference.calls import embed_regions
 
         return embed_regions(self._session, self.provider, spatials, temporal, on_error, show_progress)
+
+    def iter_embeddings(
+        self,
+        spatials: Any,
+        *,
+        temporal: TemporalSpec | Sequence[TemporalSpec] | None = None,
+        on_error: str = "raise",
+        show_progress: bool | None = None,
+    ) -> Iterator[Embedding]:
+        """Embed many regions one after the other, with flat memory; all is as in `rs_embed.iter_embeddings`."""
+        from rs_embed.inference.calls import iter_regions
+
+        return iter_regions(self._session, self.provider, spatials, temporal, on_error, show_progress)
 
     @staticmethod
     def list_models(*, include_aliases: bool = False) -> list[str]:

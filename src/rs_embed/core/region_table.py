@@ -24,12 +24,15 @@ __all__ = [
     "Regions",
     "Scalar",
     "check_ids",
+    "feature_of",
     "id_of",
     "is_absent",
     "is_frame",
     "is_list",
     "label_of",
+    "list_regions",
     "norm_regions",
+    "single_region",
 ]
 
 Scalar = str | int | float | bool | None
@@ -302,7 +305,7 @@ def norm_regions(spatials: Any) -> Regions:
         return make_regions(table_of_features(spatials, "the FeatureCollection"), Asked(), number=False)
     if not is_list(spatials):
         raise ModelError(f"spatials must be a non-empty list of regions, got {type(spatials).__name__}")
-    found = [_feature(each) for each in spatials]
+    found = [feature_of(each) for each in spatials]
     if found and all(name is not None for name, _ in found):
         ids: Any = [name for name, _ in found]
     else:
@@ -311,8 +314,44 @@ def norm_regions(spatials: Any) -> Regions:
     return Regions(tuple(spatials), ids, None, {c: [labels.get(c) for _, labels in found] for c in columns})
 
 
-def _feature(spatial: Any) -> tuple[RegionId | None, dict[str, Scalar]]:
-    """Return id and labels of a GeoJSON Feature; none of anything else."""
+def list_regions(spatials: Any) -> Sequence[Any]:
+    """Return `Regions`, or a bare sequence as it is, whose members may fail each on its own account.
+
+    Raises
+    ------
+    ModelError
+        If it is no list of at least one region.
+    SpecError
+        If a table has faulty rows, or two Features of a list have one id.
+    """
+    found = list(spatials) if is_list(spatials) else norm_regions(spatials)
+    if not len(found):
+        raise ModelError("spatials must be a non-empty list of regions")
+    if isinstance(found, list):
+        check_ids([name for name, _ in map(feature_of, found) if name is not None], "spatials")
+    return found
+
+
+def single_region(spatial: Any) -> Sequence[Any]:
+    """Return one region as a sequence of one: of a table or a FeatureCollection with its name and labels.
+
+    Raises
+    ------
+    SpecError
+        If it holds another number of regions.
+    """
+    table = isinstance(spatial, Mapping) and spatial.get("type") == "FeatureCollection"
+    if not (table or isinstance(spatial, Regions) or is_frame(spatial)):
+        return [spatial]
+    count = len(spatial.get("features") or ()) if table else len(spatial)
+    if count != 1:
+        what = "a FeatureCollection" if table else type(spatial).__name__
+        raise SpecError(f"{what} as one region must hold one, got {count}; use get_embeddings_batch(spatials=...)")
+    return norm_regions(spatial)
+
+
+def feature_of(spatial: Any) -> tuple[RegionId | None, dict[str, Scalar]]:
+    """Return name and labels of a GeoJSON Feature; none of anything else."""
     if not isinstance(spatial, Mapping) or spatial.get("type") != "Feature":
         return None, {}
     labels = {str(k): label_of(v) for k, v in (spatial.get("properties") or {}).items()}

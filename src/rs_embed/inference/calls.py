@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rs_embed.core.embedding import Embedding
-from rs_embed.core.errors import ModelError, SpecError
+from rs_embed.core.errors import SpecError
 from rs_embed.core.notices import warn_user
+from rs_embed.core.region_table import Regions, list_regions, single_region
 from rs_embed.core.specs import TemporalSpec
 from rs_embed.inference.session import Result, Session
 from rs_embed.providers.base import Provider
 
-__all__ = ["check_on_error", "embed_regions", "one_span_each", "progress_bar"]
+__all__ = ["check_on_error", "embed_regions", "iter_regions", "one_span_each", "progress_bar"]
 
 DEFAULT_TIME = ("2022-06-01", "2022-09-01")
 
@@ -55,17 +56,24 @@ def check_on_error(on_error: str) -> None:
         raise SpecError(f"on_error={on_error!r} is not known; accepted: 'raise', 'return'")
 
 
+def _rows(spatials: Any, temporal: Any, *, single: bool = False) -> tuple[Sequence[Any], list[TemporalSpec]]:
+    """Return the regions and one span each: the call's, else their own, else the default."""
+    found = single_region(spatials[0]) if single else list_regions(spatials)
+    own = found.temporals if isinstance(found, Regions) else None
+    return found, one_span_each(own if temporal is None else temporal, len(found))
+
+
 def embed_regions(
     session: Session,
     provider: Provider,
-    spatials: Sequence[Any],
+    spatials: Any,
     temporal: Any,
     on_error: str,
     show_progress: bool | None,
     *,
     single: bool = False,
 ) -> list[Embedding]:
-    """Embed a list of regions in order.
+    """Embed many regions (whatever `norm_regions` takes), in order.
 
     Raises
     ------
@@ -73,9 +81,16 @@ def embed_regions(
         If ``spatials`` is no list of at least one region.
     """
     check_on_error(on_error)
-    if isinstance(spatials, str | Mapping) or not isinstance(spatials, Sequence):
-        raise ModelError(f"spatials must be a non-empty list of regions, got {type(spatials).__name__}")
-    if not spatials:
-        raise ModelError("spatials must be a non-empty list of regions")
-    jobs = list(session.jobs(spatials, one_span_each(temporal, len(spatials)), provider))
+    found, spans = _rows(spatials, temporal, single=single)
+    jobs = list(session.jobs(found, spans, provider))
     return session.collect(jobs, on_error=on_error, progress=progress_bar(show_progress), single=single)
+
+
+def iter_regions(
+    session: Session, provider: Provider, spatials: Any, temporal: Any, on_error: str, show_progress: bool | None
+) -> Iterator[Embedding]:
+    """Check at once what `embed_regions` checks; return an iterator that embeds as it is asked."""
+    check_on_error(on_error)
+    found, spans = _rows(spatials, temporal)
+    jobs = session.jobs(found, spans, provider)
+    return session.ordered(jobs, len(found), on_error=on_error, progress=progress_bar(show_progress))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +47,7 @@ class Job:
     make_plan: Callable[[], Plan]
     provider: Provider
     id: str | int | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -270,7 +271,8 @@ class _Engine:
             if data is None or region.record.valid == 0:
                 raise NoImageryError(region.record.nothing(region.plan, region.job.provider))
             check_vector(region.plan, data.shape)
-            found = assemble(region.plan, data, region.record, region.runtime, region.job.provider, region.job.id)
+            job = region.job
+            found = assemble(region.plan, data, region.record, region.runtime, job.provider, job.id, job.labels)
         except RSEmbedError as error:
             self._fail(region, error)
         else:

@@ -216,6 +216,7 @@ def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | No
     found: dict[str, Any] = {
         "schema": SCHEMA,
         "model": spec.name,
+        "model_source": spec.source,
         "variant": setup.variant_name,
         "type": "on_the_fly",
         "backend": provider.name,
@@ -304,9 +305,10 @@ def loud(notes: list[str]) -> list[str]:
 
 
 def warn_once(results: Mapping[str, list[str]]) -> None:
-    """Warn once for each kind of note, naming the regions: ``{note: ids}``."""
+    """Warn once for each kind of note, naming the regions (the first 20): ``{note: ids}``."""
     for note, ids in results.items():
-        warn_user(f"{note} [regions: {', '.join(ids)}]")
+        more = f" and {len(ids) - 20} more" if len(ids) > 20 else ""
+        warn_user(f"{note} [regions: {', '.join(ids[:20])}{more}]")
 
 
 def assemble(
@@ -316,12 +318,14 @@ def assemble(
     runtime: Runtime,
     provider: Provider,
     id: str | int | None,
+    labels: Mapping[str, Any],
 ) -> Embedding:
     """Return the embedding with its metadata."""
     meta = base_meta(plan, provider, runtime.checkpoint, runtime.device)
     found = sum(int(f.sum()) for f in record.found.values())
     meta |= {
         "id": id,
+        "labels": dict(labels),
         "dtype": "float32",
         "precision": runtime.precision,
         "scenes": plain({name: sorted(s.values(), key=lambda x: str(x["id"])) for name, s in record.scenes.items()}),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import BatchError, ModelError, RSEmbedError, SpecError
 from rs_embed.core.geometry import Lattice, locate, locate_geobox, without_place
 from rs_embed.core.model_spec import ModelSpec, Variant
+from rs_embed.core.region_table import Regions, feature_of
 from rs_embed.core.sensors import Sensor
 from rs_embed.core.specs import (
     FetchSpec,
@@ -40,6 +42,19 @@ Progress = Callable[[Iterator[Result], int], Iterator[Result]]
 
 def _no_progress(results: Iterator[Result], total: int) -> Iterator[Result]:
     return results
+
+
+@dataclass
+class _Notes:
+    """What is warned of once, with the names of the regions."""
+
+    found: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, index: int, embedding: Embedding) -> None:
+        """Keep the loud notes of one region."""
+        for note in loud(embedding.meta["warnings"]):
+            name = embedding.id if embedding.id is not None else index
+            self.found.setdefault(note.split(" (")[0], []).append(str(name))
 
 
 @dataclass(frozen=True)
@@ -102,19 +117,20 @@ class Session:
         )
 
     def jobs(
-        self,
-        spatials: Sequence[Any],
-        temporals: Sequence[TemporalSpec | None],
-        provider: Provider,
-        ids: Sequence[Any] | None = None,
+        self, spatials: Sequence[Any], temporals: Sequence[TemporalSpec | None], provider: Provider
     ) -> Iterator[Job]:
-        """Return one job a region, planned when its turn comes."""
+        """Return one job a region, planned when its turn comes; `Regions` and Features bring name and labels."""
+        table = spatials if isinstance(spatials, Regions) else None
         for index, (spatial, temporal) in enumerate(zip(spatials, temporals, strict=True)):
 
             def planned(spatial: Any = spatial, temporal: TemporalSpec | None = temporal) -> Plan:
                 return self.plan(norm_spatial(spatial), temporal)
 
-            yield Job(index, planned, provider, ids[index] if ids is not None else None)
+            if table is None:
+                name, labels = feature_of(spatial)
+            else:
+                name, labels = None if table.ids is None else table.ids[index], table.labels(index)
+            yield Job(index, planned, provider, name, labels)
 
     def stream(self, jobs: Iterator[Job]) -> Iterator[Result]:
         """Yield results as regions finish."""
@@ -138,26 +154,61 @@ class Session:
         """
         results: list[Embedding | None] = [None] * len(jobs)
         errors: dict[int, RSEmbedError] = {}
-        notes: dict[str, list[str]] = {}
+        notes = _Notes()
         for index, found in progress(self.stream(iter(jobs)), len(jobs)):
             if isinstance(found, RSEmbedError):
                 errors[index] = found
                 continue
             results[index] = found
-            for note in loud(found.meta["warnings"]):
-                name = found.id if found.id is not None else index
-                notes.setdefault(note.split(" (")[0], []).append(str(name))
-        warn_once(notes)
+            notes.add(index, found)
+        warn_once(notes.found)
         if errors and on_error == "raise":
             if single:
                 raise errors[0]
             raise BatchError(list(results), errors)
-        shapes = [r.shape for r in results if r is not None]
+        shape = next((r.shape for r in results if r is not None), None)
         for index, error in errors.items():
-            results[index] = self._failed(jobs[index], error, shapes)
+            results[index] = self._failed(jobs[index], error, shape)
         return [r for r in results if r is not None]
 
-    def _failed(self, job: Job, error: RSEmbedError, shapes: list[tuple[int, ...]]) -> Embedding:
+    def ordered(
+        self, jobs: Iterator[Job], total: int, *, on_error: str = "raise", progress: Progress = _no_progress
+    ) -> Iterator[Embedding]:
+        """Yield results in order, holding only those that overtook an earlier region.
+
+        Raises
+        ------
+        RSEmbedError
+            With ``on_error="raise"``, the error of the first region that failed, when its turn comes.
+        """
+        waiting: dict[int, Job] = {}
+        ready: dict[int, Embedding | RSEmbedError] = {}
+        notes, shape, turn = _Notes(), None, 0
+
+        def remembered() -> Iterator[Job]:
+            for job in jobs:
+                waiting[job.index] = job
+                yield job
+
+        results = progress(self.stream(remembered()), total)
+        with closing(results):  # type: ignore[type-var]
+            for index, result in results:
+                ready[index] = result
+                while turn in ready:
+                    found, job = ready.pop(turn), waiting.pop(turn)
+                    if isinstance(found, RSEmbedError):
+                        if on_error == "raise":
+                            found.add_note(f"region {turn}{'' if job.id is None else f' (id {job.id!r})'}")
+                            raise found
+                        found = self._failed(job, found, shape)
+                    else:
+                        notes.add(turn, found)
+                        shape = shape or found.shape
+                    turn += 1
+                    yield found
+        warn_once(notes.found)
+
+    def _failed(self, job: Job, error: RSEmbedError, shape: tuple[int, ...] | None) -> Embedding:
         """Return the NaN embedding of a region that failed, as long as the others."""
         meta: dict[str, Any] = {"model": self.setup.spec.name, "id": job.id, "warnings": []}
         try:
@@ -166,13 +217,13 @@ class Session:
             plan = None
         if plan is not None:
             meta |= base_meta(plan, job.provider, None, self.device)
-        meta["id"] = job.id
+        meta |= {"id": job.id, "labels": dict(job.labels)}
         dims = dict(self.setup.variant.dims)
-        if shapes and self.output.mode == "grid":
-            dims["grid"] = shapes[0][0]
+        if shape is not None and self.output.mode == "grid":
+            dims["grid"] = shape[0]
         found = failed(plan, self.output, dims, meta, error)
-        if shapes and self.output.mode == "pooled":
-            found.data = np.full(shapes[0], np.nan, np.float32)
+        if shape is not None and self.output.mode == "pooled":
+            found.data = np.full(shape, np.nan, np.float32)
         return found
 
 
