@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from affine import Affine
 from odc.geo.geobox import GeoBox
+from shapely.affinity import scale
 
 from rs_embed import (
     BBox,
@@ -96,6 +96,11 @@ def dims(spec: ModelSpec, options: dict[str, Any]) -> dict[str, int]:
     return dict(spec.adapt(variant, {}).dims)
 
 
+def gsd_of(spec: ModelSpec) -> float:
+    """Metres of a pixel of the first input."""
+    return next(iter(spec.inputs.values())).gsd
+
+
 def close(one: Any, other: Any, relative: float = RELATIVE) -> bool:
     """Whether two vectors or grids differ by at most ``relative`` of their length."""
     a, b = (np.asarray(x, np.float64) for x in (one, other))
@@ -113,7 +118,7 @@ def same(one: Any, other: Any) -> bool:
 def geobox_of(found: Embedding) -> GeoBox:
     box = found.geobox
     assert box is not None
-    return GeoBox(box["shape"], Affine(*box["transform"]), box["crs"])
+    return box
 
 
 def which(wanted: Callable[[ModelSpec], bool]) -> Any:
@@ -379,8 +384,7 @@ def test_a_pixel_models_grid_shifts_with_the_region(embed: Any) -> None:
 @pytest.mark.parametrize("mode", ["resize", "tile", "auto"])
 def test_every_mode_covers_a_region_larger_than_the_window(embed: Any, spec: ModelSpec, mode: str) -> None:
     window = spec.variants[spec.default_variant].window
-    gsd = int(next(iter(spec.inputs.values())).gsd)
-    side = gsd * ((window.size or window.max or 40) + 9)
+    side = int(gsd_of(spec)) * ((window.size or window.max or 40) + 9)
     box = BBox(686_000, 5_330_000, 686_000 + side, 5_330_000 + side // 2, crs="EPSG:32632")
     found = embed(box, output=GRID, input_prep=mode)
     assert found.meta["input_prep"]["requested_mode"] == mode
@@ -444,10 +448,10 @@ def test_a_nan_pixel_is_masked_and_never_spreads(embed: Any, spec: ModelSpec) ->
 
 @quiet
 def test_half_a_region_without_data_counts_what_is_left(embed: Any, spec: ModelSpec) -> None:
-    x = locate(PLACE).shape.centroid.x
+    east = locate(PLACE).shape.centroid.x + 1.5 * gsd_of(spec)
 
     def west(geobox: GeoBox) -> Any:
-        return (geobox.affine.c + geobox.affine.a * (np.arange(geobox.shape[1]) + 0.5) < x + 15)[None, None]
+        return (geobox.affine.c + geobox.affine.a * (np.arange(geobox.shape[1]) + 0.5) < east)[None, None]
 
     found = embed(backend=Spoilt(west))
     assert np.isfinite(found.data).all()
@@ -493,20 +497,21 @@ def test_a_failed_region_is_nan_of_the_planned_shape(model: str, spec: ModelSpec
 @quiet
 @pytest.mark.parametrize("output", [POOLED, GRID], ids=["pooled", "grid"])
 def test_a_polygon_is_its_own_cells_only(embed: Any, spec: ModelSpec, output: OutputSpec) -> None:
-    found = embed(POLYGON, output=output)
+    polygon = scale(POLYGON, *[gsd_of(spec) / 10] * 2)  # as many cells of a model with larger pixels
+    found = embed(polygon, output=output)
     if output is GRID:
         grid = found.values()
         outside = np.isnan(grid[0])
         assert 0 < outside.mean() < 0.7
         assert (np.isnan(grid) == outside).all()
-        coverage = locate(Polygon(POLYGON)).coverage(geobox_of(found))
+        coverage = locate(Polygon(polygon)).coverage(geobox_of(found))
         assert ((coverage == 0) == outside).all()
     else:
         assert np.isfinite(found.data).all()
         assert found.meta["region_exact"] is (spec.pooled == "cells")
         if spec.pooled == "window":
             with pytest.warns(UserWarning, match="polygon"):
-                embed(POLYGON, fresh=True)
+                embed(polygon, fresh=True)
 
 
 FAR = {
