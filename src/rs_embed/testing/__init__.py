@@ -10,6 +10,7 @@ model rcf
 from __future__ import annotations
 
 from rs_embed.testing.models import check_model
+from rs_embed.testing.providers import check_provider
 from rs_embed.testing.report import Check, ContractError, Report
 
-__all__ = ["Check", "ContractError", "Report", "check_model"]
+__all__ = ["Check", "ContractError", "Report", "check_model", "check_provider"]

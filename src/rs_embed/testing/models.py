@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from rs_embed.core.describe import describe
 from rs_embed.core.embedding import Embedding
-from rs_embed.core.errors import ModelError, NoImageryError, RSEmbedError
+from rs_embed.core.errors import ModelError, NoImageryError
 from rs_embed.core.imagery import ImageRequest, ImageStack
 from rs_embed.core.model_spec import ModelSpec
 from rs_embed.core.options import accepted_options, check_options
 from rs_embed.core.registry import get_spec
-from rs_embed.core.specs import BBox, OutputSpec, PointBuffer, SpatialSpec, TemporalSpec, norm_spatial
+from rs_embed.core.specs import OutputSpec, PointBuffer, SpatialSpec, TemporalSpec, norm_spatial
 from rs_embed.inference.random_weights import with_random_weights
 from rs_embed.inference.session import open_session
 from rs_embed.providers.backends import open_provider
@@ -133,7 +133,7 @@ def _order(trial: Trial) -> None:
 
 
 def _mean_of_cells(trial: Trial) -> None:
-    """``pooling="cells"`` weighs cells by the region's share; the frozen feature is their mean where the spec says so."""
+    """``pooling="cells"`` weighs cells by the region's share; the frozen feature is that mean where it says so."""
     grid = _gridded(trial)
     box = grid.values().reshape(grid.dim, -1).astype(np.float64)
     session = trial.session(_GRID)

@@ -29,7 +29,7 @@ __all__ = ["Altered", "Trial", "bounds_of", "mirrored", "random_state", "within"
 Change = Callable[[ImageRequest, ImageStack], ImageStack]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Altered:
     """Another provider, whose stacks are changed on their way."""
 
@@ -55,7 +55,8 @@ def within(geobox: GeoBox, bounds: tuple[float, float, float, float]) -> NDArray
     across, down = (max(size, abs(own)) / 2 for size, own in ((right - left, a.a), (top - bottom, a.e)))
     columns = np.abs(x - (left + right) / 2) <= across * (1 - 1e-9)
     rows = np.abs(y - (bottom + top) / 2) <= down * (1 - 1e-9)
-    return np.logical_and.outer(rows, columns)
+    inside: NDArray[np.bool_] = rows[:, None] & columns[None]
+    return inside
 
 
 def mirrored(request: ImageRequest, stack: ImageStack, where: NDArray[np.bool_]) -> ImageStack:
@@ -72,7 +73,7 @@ def bounds_of(embedding: Embedding, row: int, col: int) -> tuple[float, float, f
 
 def random_state() -> list[Any]:
     """Return the state of everybody's random numbers: Python's, numpy's, and torch's where it is loaded."""
-    name, keys, *rest = np.random.get_state(legacy=True)  # type: ignore[misc]
+    name, keys, *rest = np.random.get_state(legacy=True)
     found: list[Any] = [random.getstate(), name, np.asarray(keys).tolist(), rest]
     torch = sys.modules.get("torch")
     return [*found, torch.random.get_rng_state().tolist() if torch is not None else None]
@@ -101,7 +102,7 @@ class Trial:
         self, places: Sequence[SpatialSpec], output: OutputSpec, *, change: Change | None = None
     ) -> list[Embedding]:
         """Embed places in one batch."""
-        provider = self.provider if change is None else Altered(self.provider, change)
+        provider: Provider = self.provider if change is None else Altered(self.provider, change)
         session = self.session(output, batch_size=len(places))
         return embed_regions(session, provider, places, self.temporal, "raise", False, single=len(places) == 1)
 
