@@ -9,7 +9,7 @@ DEV := .venv/.dev-installed
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint bench clean
+.PHONY: help demo test test-full lint docs bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,11 +28,15 @@ lint: $(DEV)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(DEV)  ## build the pages into site/
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m mkdocs build --strict
+
 bench: $(DEV)  ## speed and memory, as ratios measured in one run
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove the environment and everything that was built
-	rm -rf .venv demo dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv demo dist build site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/pip:

@@ -1,4 +1,4 @@
-"""Write docs/models.md and a page for each model from the catalogue: `python docs/generate.py`."""
+"""Write README's table, docs/models.md and a page for each model from the catalogue: `python docs/generate.py`."""
 
 from __future__ import annotations
 
@@ -100,6 +100,20 @@ def overview(models: dict[str, dict[str, Any]]) -> str:
     )
 
 
+def readme(models: dict[str, dict[str, Any]], text: str) -> str:
+    """Return README with its table of models."""
+    rows = []
+    for name, facts in models.items():
+        title = facts["title"].partition(": ")[2] or facts["title"]
+        dims = dict.fromkeys(str(v["dims"]["pooled"]) for v in facts["variants"].values())
+        weights = facts["license"]["weights"].partition(" (")[0]
+        rows.append([f"[`{name}`](docs/models/{name}.md)", title, list(dims), weights])
+    before, _, rest = text.partition("<!-- models -->\n")
+    _, _, after = rest.partition("<!-- /models -->")
+    listed = table(["model", "what it is", "D", "licence of the weights"], rows)
+    return f"{before}<!-- models -->\n{listed}<!-- /models -->{after}"
+
+
 def inputs(facts: dict[str, Any]) -> str:
     """Return the section on inputs and preprocessing."""
     rows, steps = [], []
@@ -194,7 +208,8 @@ def pages() -> dict[Path, str]:
     """Return the text of every generated page."""
     models = {name: describe_model(name) for name in list_models()}
     made = {HERE / "models" / f"{name}.md": page(facts) for name, facts in models.items()}
-    return {HERE / "models.md": overview(models), **made}
+    front = HERE.parent / "README.md"
+    return {front: readme(models, front.read_text(encoding="utf-8")), HERE / "models.md": overview(models), **made}
 
 
 def main() -> int:
