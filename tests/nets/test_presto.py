@@ -149,8 +149,11 @@ def test_without_a_token_the_place_is_left() -> None:
     with torch.inference_mode():
         found = net(**given_)
         tokens, kept = net.tokens(**given_)
+        given_["mask"][1] = 0
+        mixed = net(**given_)
     assert tokens.shape == (2, 1, 32) and kept.shape == (2, 0)
     assert torch.allclose(tokens[:, 0], found) and not torch.allclose(found[0], found[1])
+    assert torch.allclose(mixed[0], found[0], atol=1e-6) and not torch.allclose(mixed[1], found[1])
 
 
 def test_missing_classes_are_as_none_at_all() -> None:

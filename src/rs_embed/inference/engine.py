@@ -35,6 +35,8 @@ LOAD_BYTES = 2**28
 """Loaded pixels that may wait to be encoded; what is prepared of them lies beside."""
 FEATURE_BYTES = 2**26
 """Features of one forward pass: the windows of pixel models with many dimensions go one by one."""
+PATIENCE = 256
+"""Blocks that are taken before a group is encoded although it is not full: regions are finished about in order."""
 BATCH = {"cpu": 32, "cuda": 64}
 """Windows of one forward pass."""
 
@@ -78,6 +80,8 @@ class _Load:
 class _Group:
     """Windows of one signature that wait for a full batch."""
 
+    since: int
+    """How many blocks had been taken when it was begun."""
     members: list[tuple[_Load, Sample]] = field(default_factory=list)
 
 
@@ -108,7 +112,7 @@ class _Engine:
         self.load_runtime, self.batch_size = load_runtime, batch_size
         self.runtimes: dict[Any, Runtime] = {}
         self.pool = ThreadPoolExecutor(LOADERS, thread_name_prefix="rs-embed-load")
-        self.held = 0
+        self.held, self.taken = 0, 0
         self.loads: deque[_Load] = deque()
         self.groups: dict[Any, _Group] = {}
         self.done: deque[tuple[int, Embedding | RSEmbedError]] = deque()
@@ -196,6 +200,7 @@ class _Engine:
         if load.region.failed:
             samples = []
         load.waiting = len(samples)
+        self.taken += 1
         if not samples:
             self.held -= load.block.nbytes
         for sample in samples:
@@ -204,10 +209,12 @@ class _Engine:
                 self._finish_window(load, sample, None)
                 continue
             key = (load.region.plan.setup.key, sample.signature)
-            group = self.groups.setdefault(key, _Group())
+            group = self.groups.setdefault(key, _Group(self.taken))
             group.members.append((load, sample))
             if len(group.members) >= self._batch(load.region, sample):
                 self._encode(self.groups.pop(key))
+        for key in [k for k, group in self.groups.items() if self.taken - group.since >= PATIENCE]:
+            self._encode(self.groups.pop(key))
 
     def _batch(self, region: _Region, sample: Sample) -> int:
         """Return the windows of one forward pass: as many as asked for, as far as their features are small."""
@@ -252,7 +259,7 @@ class _Engine:
         if row is not None:
             weight = row["weight"]
             if region.plan.setup.spec.locality == "pixel":
-                seen = _inner(next(iter(sample.inputs.values())).valid.any(0), region.plan.setup.variant.window.halo)
+                seen = _inner(_seen(sample), region.plan.setup.variant.window.halo)
                 weight = seen.astype(np.float32) if weight is None else weight * seen
             region.accumulator.add(sample.window, sample.coverage, row["grid"], weight, row["pooled"])
         self._release(load)
@@ -282,6 +289,11 @@ class _Engine:
         if not region.failed:
             region.failed = True
             self.done.append((region.job.index, error))
+
+
+def _seen(sample: Sample) -> Any:
+    """Whether any frame of any input has a pixel, ``(H, W)``."""
+    return np.logical_or.reduce([item.valid.any(0) for item in sample.inputs.values()])
 
 
 def _inner(valid: Any, halo: int) -> Any:

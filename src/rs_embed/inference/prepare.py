@@ -19,7 +19,7 @@ from rs_embed.preprocess.fill import fill_invalid
 from rs_embed.preprocess.steps import Resize
 from rs_embed.providers.composite import median
 
-__all__ = ["Sample", "SampleInput", "WindowStats", "choose_frames", "collate", "make_samples", "one_frame"]
+__all__ = ["Sample", "SampleInput", "WindowStats", "choose_frames", "collate", "in_time", "make_samples", "one_frame"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,15 @@ def _resized(
         pixels = Resize(side[0])(pixels)
     share = Resize(side[0])(valid[:, None].astype(np.float32))[:, 0]
     return pixels, share >= 0.5
+
+
+def in_time(stack: ImageStack) -> ImageStack:
+    """Put frames into the order of their dates, as nets that are told a frame's position have seen them."""
+    if np.isnat(stack.times).any() or (np.diff(stack.times) >= np.timedelta64(0)).all():
+        return stack
+    order = np.argsort(stack.times, kind="stable")
+    scenes = tuple(stack.scenes[i] for i in order) if len(stack.scenes) == len(order) else stack.scenes
+    return replace(stack, pixels=stack.pixels[order], valid=stack.valid[order], times=stack.times[order], scenes=scenes)
 
 
 def one_frame(stack: ImageStack, item: InputSetup) -> ImageStack:
@@ -202,7 +211,7 @@ def make_samples(plan: Plan, block: Block, stacks: Mapping[str, ImageStack]) -> 
     ModelError
         If a band is missing that the net cannot do without.
     """
-    stacks = {name: one_frame(stack, plan.setup.inputs[name]) for name, stack in stacks.items()}
+    stacks = {name: one_frame(in_time(stack), plan.setup.inputs[name]) for name, stack in stacks.items()}
     samples = []
     for window in block.windows:
         inputs = {}

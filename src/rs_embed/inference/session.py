@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import BatchError, ModelError, RSEmbedError, SpecError
-from rs_embed.core.geometry import Lattice, locate, locate_geobox, without_place
-from rs_embed.core.model_spec import ModelSpec, Variant
+from rs_embed.core.geometry import locate
+from rs_embed.core.model_spec import ModelSpec
 from rs_embed.core.region_table import Regions, feature_of
 from rs_embed.core.sensors import Sensor
 from rs_embed.core.specs import (
@@ -31,7 +30,6 @@ from rs_embed.inference.meta import base_meta, failed, loud, warn_once
 from rs_embed.inference.plan import Plan, make_plan
 from rs_embed.inference.runtime import Runtime, load_runtime
 from rs_embed.inference.setup import Setup, resolve
-from rs_embed.providers.arrays import ArrayProvider, UserData
 from rs_embed.providers.base import Provider
 
 __all__ = ["Session", "open_session"]
@@ -76,45 +74,6 @@ class Session:
         """Plan one region."""
         region = locate(spatial)
         return make_plan(self.setup, region, temporal=temporal, output=self.output, prep=self.prep)
-
-    def plan_data(self, data: UserData) -> Plan:
-        """Plan the region of the user's own pixels: the one they name, or all of them."""
-        lattice = None
-        if data.geobox.crs is None:
-            region = locate_geobox(data.geobox)
-            if data.spatial is not None:
-                place = locate(norm_spatial(data.spatial)).lonlat
-                region = without_place(region, place) if place is not None else region
-            affine = data.geobox.affine
-            lattice = Lattice(None, affine.a, affine.c, affine.f)
-        else:
-            region = locate_geobox(data.geobox) if data.spatial is None else locate(norm_spatial(data.spatial))
-        setup = self.setup
-        _check_required(setup.spec, region.lonlat, data)
-        if lattice is not None:
-            setup = replace(
-                setup,
-                inputs={
-                    name: replace(item, wanted=replace(item.wanted, scale_m=lattice.gsd))
-                    for name, item in setup.inputs.items()
-                },
-            )
-        patch = setup.variant.window.patch
-        if min(data.geobox.shape) < patch and setup.spec.locality != "pixel":
-            raise ModelError(
-                f"the array is {data.geobox.shape[0]} x {data.geobox.shape[1]} pixels, below one patch of "
-                f"{patch} x {patch} pixels of {setup.spec.name}; give a larger array"
-            )
-        frames = data.data.shape[0] if data.data.ndim == 4 else 1
-        for item in setup.inputs.values():
-            if 1 < item.frames.max < frames:
-                raise ModelError(f"{setup.spec.name} takes at most {item.frames.max} frames, the array has {frames}")
-        inputs = {n: replace(i, frames=replace(i.frames, step="whole")) for n, i in setup.inputs.items()}
-        temporal = data.temporal if isinstance(data.temporal, TemporalSpec) else None
-        setup = replace(setup, inputs=inputs, variant=_within(setup, data))
-        return make_plan(
-            setup, region, temporal=temporal, output=self.output, prep=self.prep, lattice=lattice, frames=frames
-        )
 
     def jobs(
         self, spatials: Sequence[Any], temporals: Sequence[TemporalSpec | None], provider: Provider
@@ -227,29 +186,6 @@ class Session:
         return found
 
 
-def _within(setup: Setup, data: UserData) -> Variant:
-    """Return the variant, whose windows do not grow for context beyond an array that is smaller."""
-    window = setup.variant.window
-    left, bottom, right, top = locate_geobox(data.geobox).shape.bounds
-    gsd, unit = min(item.gsd for item in setup.inputs.values()), math.lcm(window.multiple, window.patch)
-    side = math.floor(min(right - left, top - bottom) / gsd + 1e-6)
-    return replace(setup.variant, window=replace(window, context=min(window.context, side // unit * unit)))
-
-
-def _check_required(spec: ModelSpec, lonlat: tuple[float, float] | None, data: UserData) -> None:
-    """Refuse data without the place or the dates that a net cannot do without."""
-    if {"place", "pixel_place"} & set(spec.requires) and lonlat is None:
-        raise ModelError(
-            f"{spec.name} is told where its pixels lie, and the data do not say; give UserData(crs=..., "
-            "transform=...), or the place alone as spatial=PointBuffer(...)"
-        )
-    if "time" in spec.requires and np.isnat(data.times).any():
-        raise ModelError(
-            f"{spec.name} is told when its frames were taken, and the data do not say; give UserData(temporal=...), "
-            "one span or one for each frame"
-        )
-
-
 def open_session(
     model: str | ModelSpec,
     provider: Provider,
@@ -282,10 +218,3 @@ def open_session(
         raise ModelError(str(error)) from error
     setup = resolve(model, provider, sensor=sensor, fetch=fetch, modality=modality, options=options, own=own)
     return Session(setup, output or OutputSpec.pooled(), prep, device, precision, batch_size)
-
-
-def data_provider(data: Any) -> ArrayProvider:
-    """Return the provider of the user's own pixels."""
-    if not isinstance(data, UserData):
-        raise SpecError(f"data={type(data).__name__} must be UserData(array, collection, ...)")
-    return ArrayProvider(data)

@@ -82,7 +82,7 @@ class PixelSeries:
     def _at_once(self, inputs: int, steps: int) -> int:
         """How many pixels go through the net together."""
         longest = 2 + 8 * steps if inputs > 1 else 1 + 6 * steps
-        return max(1, _WORKING_BYTES // (longest * self.net.embedding_size * 4 * _COPIES))
+        return max(1, _WORKING_BYTES // (longest * int(self.net.embedding_size) * 4 * _COPIES))
 
     def _sequences(self, inputs: Mapping[str, InputBatch], steps: int) -> tuple[Tensor, Tensor]:
         """The net's ``x`` and ``mask``, ``(N*H*W, T, 17)``."""

@@ -225,7 +225,7 @@ class PrestoEncoder(nn.Module):
             raise ValueError(f"the samples keep different numbers of tokens: {lengths.tolist()}")
         ((_, tokens),) = _by_length(given)
         out: Tensor = self.norm(self._encode(tokens))
-        kept = given.index.expand_as(given.keep)[given.keep].reshape(len(x), -1)
+        kept = given.index.expand_as(given.keep)[given.keep].reshape(len(x), int(lengths))
         return out, kept
 
     def _encode(self, tokens: Tensor) -> Tensor:
@@ -322,7 +322,7 @@ def _by_length(given: _Sequences) -> Iterator[tuple[Tensor | None, Tensor]]:
     for length in lengths.unique().tolist():
         rows = torch.nonzero(lengths == length)[:, 0]
         keep = given.keep[rows]
-        tokens = given.tokens[rows][keep].reshape(len(rows), length, -1)  # (b, L, D) -> (b, K, D)
+        tokens = given.tokens[rows][keep].reshape(len(rows), length, given.tokens.shape[2])  # (b, L, D) -> (b, K, D)
         yield rows, torch.cat((given.place[rows], tokens), dim=1)
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from rs_embed.core.errors import ProviderError
+from rs_embed.core.errors import ProviderError, SpecError
 from rs_embed.core.imagery import ImageRequest, ImageStack
 from rs_embed.providers.harmonise import Decoding, decoding_of_units
 from rs_embed.providers.masks import MASKS
 from rs_embed.providers.resample import Grid, alignment, resample
 from rs_embed.providers.user_data import UserData
 
-__all__ = ["ArrayProvider", "UserData"]
+__all__ = ["ArrayProvider", "ArraysProvider", "UserData"]
 
 
 class ArrayProvider:
@@ -147,3 +148,67 @@ class ArrayProvider:
         if units is None:
             return Decoding(self.data.nodata)  # harmonised: zero is a value unless nodata says otherwise
         return decoding_of_units(sensor, band, units, nodata=self.data.nodata)
+
+
+class ArraysProvider:
+    """Imagery of one place that is several arrays in memory, each of another sensor.
+
+    Parameters
+    ----------
+    datas
+        The arrays. The first says where the pixels lie. Another one with a georeference of its own is resampled; one
+        without lies on the first's pixels and must have as many, or is a single pixel that counts everywhere.
+
+    Raises
+    ------
+    SpecError
+        If two are of one sensor, or it cannot be told where the pixels of one lie.
+    """
+
+    name = "user_data"
+    source = "user_data"
+
+    def __init__(self, datas: Sequence[UserData]) -> None:
+        first, *others = datas
+        self.arrays: dict[str, ArrayProvider] = {}
+        for data in (first, *(_on(first, other) for other in others)):
+            if data.sensor.id in self.arrays:
+                raise SpecError(f"two of the arrays of one place are of {data.sensor.id}; give one for each sensor")
+            self.arrays[data.sensor.id] = ArrayProvider(data)
+
+    def offers(self, sensor: str) -> bool:
+        """Whether one of the arrays is of that sensor."""
+        return sensor in self.arrays
+
+    def load(self, request: ImageRequest, parts: Sequence[GeoBox]) -> Iterator[ImageStack]:
+        """Yield the frames of the sensor's array on each part, as `ArrayProvider` does.
+
+        Raises
+        ------
+        ProviderError
+            If no array is of the sensor, or it has none of the bands.
+        """
+        if not self.offers(request.sensor):
+            raise ProviderError(f"the data are of {', '.join(self.arrays)}, not of {request.sensor}")
+        return self.arrays[request.sensor].load(request, parts)
+
+
+def _on(first: UserData, other: UserData) -> UserData:
+    """Return an array with the first's georeference where it has none of its own."""
+    if other.crs is not None:
+        if first.crs is None:
+            raise SpecError(
+                f"the array of {other.sensor.id} has a georeference and the first, of {first.sensor.id}, has none; "
+                "give it crs and transform, or put the placed one first"
+            )
+        return other
+    side, own = first.data.shape[-2:], other.data.shape[-2:]
+    if own not in (side, (1, 1)):
+        raise SpecError(
+            f"the array of {other.sensor.id} has {own[0]} x {own[1]} pixels and no georeference, and the first, of "
+            f"{first.sensor.id}, {side[0]} x {side[1]}; give it crs and transform, as many pixels, or a single one"
+        )
+    everywhere = np.broadcast_to(other.data, (*other.data.shape[:-2], *side))
+    return replace(
+        other, data=everywhere, crs=first.crs, transform=first.transform, scale_m=first.scale_m or first.sensor.gsd
+    )
