@@ -29,7 +29,7 @@ from rs_embed.core.model_spec import (
     Variant,
     Window,
 )
-from rs_embed.core.sensors import Sensor
+from rs_embed.core.sensors import SENSORS, Sensor
 from rs_embed.models._wavelengths import Borrowed, nearest
 from rs_embed.preprocess.steps import Affine, Normalize
 
@@ -256,7 +256,7 @@ def foreign(sensor: Sensor, bands: tuple[str, ...]) -> Source:
     nearest in wavelength.
     """
     own = {name.lower(): each for name, each in COLLECTIONS.items()}.get(sensor.id)
-    if own is not None:
+    if own is not None and sensor.id not in SENSORS:
         return _listed(sensor, bands, own)
     trained = dict(zip(_S2_BANDS, _S2.wavelengths, strict=True))
     of = nearest(sensor, bands, trained, model="clay", units="reflectance * 10000")
@@ -265,7 +265,7 @@ def foreign(sensor: Sensor, bands: tuple[str, ...]) -> Source:
     return Source(
         sensor.id,
         (Borrowed(bands, of, "sentinel-2-l2a"), _S2.normalize.pick(indices)),
-        trained_on=False,
+        trained_on=sensor.id == "sentinel-2-l2a",
         bands=bands,
         fill=tuple(_S2.mean[i] for i in indices),
         wavelengths=tuple(known.get(name, sensor.band(name).wavelength) for name in bands),

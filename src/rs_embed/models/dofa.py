@@ -234,7 +234,8 @@ def foreign_reflectance(sensor: Sensor, bands: tuple[str, ...]) -> Source:
     borrowed, indices = _by_wavelength("s2", sensor, bands, "reflectance * 10000")
     steps = (borrowed, STRETCH.pick(indices), RESIZE, NORMALIZE["s2"].pick(indices))
     fill = _of(_S2_FILL, indices)
-    return Source(sensor.id, steps, trained_on=False, bands=bands, fill=fill, wavelengths=_told(sensor, bands, "s2"))
+    trained = sensor.id == "sentinel-2-l1c"
+    return Source(sensor.id, steps, trained_on=trained, bands=bands, fill=fill, wavelengths=_told(sensor, bands, "s2"))
 
 
 def foreign_grey(sensor: Sensor, bands: tuple[str, ...]) -> Source:
