@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rs_embed.core.specs import FetchSpec, SensorSpec, TemporalSpec
@@ -21,8 +22,23 @@ def inspect_provider_patch(
     name: str = "gee_patch",
     value_range: tuple[float, float] | None = None,
     return_array: bool = False,
+    picture: str | Path | None = None,
 ) -> dict[str, Any]:
     """Return a quality report of imagery, without a model.
+
+    Parameters
+    ----------
+    spatial, temporal, sensor, backend
+        As for `get_embedding`; the report is of the region's bounding rectangle.
+    name
+        Of the report, and of the file that ``sensor.check_save_dir`` gets.
+    value_range
+        Lowest and highest value that is to be expected, in the sensor's units.
+    return_array
+        Also return the pixels.
+    picture
+        A .png file: true colour where the bands allow it, stretched from the 2nd to the 98th percentile, invalid pixels
+        magenta.
 
     Returns
     -------
@@ -36,7 +52,16 @@ def inspect_provider_patch(
 
     provider = open_provider(backend)
     span = one_span_each(temporal, 1)[0]
-    return inspect_patch(provider, spatial, span, sensor, name=name, value_range=value_range, return_array=return_array)
+    return inspect_patch(
+        provider,
+        spatial,
+        span,
+        sensor,
+        name=name,
+        value_range=value_range,
+        return_array=return_array,
+        picture=None if picture is None else Path(picture),
+    )
 
 
 def inspect_gee_patch(**arguments: Any) -> dict[str, Any]:
@@ -55,9 +80,17 @@ def inspect_model_input(
     backend: str | Provider = "gee",
     value_range: tuple[float, float] | None = None,
     return_arrays: bool = False,
+    picture: str | Path | None = None,
     **model_options: Any,
 ) -> dict[str, Any]:
     """Return a quality report of each frame that a model would get, without running it.
+
+    Parameters
+    ----------
+    model, spatial, temporal, sensor, fetch, modality, backend, **model_options
+        As for `get_embedding`.
+    value_range, return_arrays, picture
+        As for `inspect_provider_patch`; the picture shows the frames side by side, each input in rows of its own.
 
     Returns
     -------
@@ -73,4 +106,12 @@ def inspect_model_input(
     provider = open_provider(backend)
     session = open_session(model, provider, sensor=sensor, fetch=fetch, modality=modality, options=model_options)
     span = one_span_each(temporal, 1)[0]
-    return inspect_input(session, provider, spatial, span, value_range=value_range, return_arrays=return_arrays)
+    return inspect_input(
+        session,
+        provider,
+        spatial,
+        span,
+        value_range=value_range,
+        return_arrays=return_arrays,
+        picture=None if picture is None else Path(picture),
+    )

@@ -12,6 +12,7 @@ import ssl
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,9 @@ from rs_embed.core.errors import CheckpointError, MissingExtraError
 from rs_embed.core.model_spec import Checkpoint
 
 __all__ = ["cache_dir", "file_sha256", "locate", "place_of", "require"]
+
+Progress = Callable[[int, int | None], None]
+"""Told the bytes that are there and the bytes that are coming in all, where the server says."""
 
 _CHUNK = 1 << 20
 _TIMEOUT_S = 60
@@ -90,7 +94,7 @@ def place_of(checkpoint: Checkpoint) -> Path:
     return folder / checkpoint.repository.replace("/", "--") / (checkpoint.revision or "unpinned") / checkpoint.file
 
 
-def locate(checkpoint: Checkpoint, *, who: str) -> Path:
+def locate(checkpoint: Checkpoint, *, who: str, progress: Progress | None = None) -> Path:
     """Return the verified local path of a published file, downloaded where it is not there yet.
 
     Looked for in our cache, then in huggingface_hub's, then on the network. Where neither the catalogue nor an earlier
@@ -102,6 +106,8 @@ def locate(checkpoint: Checkpoint, *, who: str) -> Path:
         Where it is published.
     who : str
         Model and variant, for messages.
+    progress : callable, optional
+        Told how a download from a plain URL goes on; huggingface_hub draws a bar of its own on terminals.
 
     Raises
     ------
@@ -116,7 +122,7 @@ def locate(checkpoint: Checkpoint, *, who: str) -> Path:
     found = place if place.is_file() else _in_hub_cache(checkpoint, expected)
     fresh = found is None
     if found is None:
-        _download(checkpoint, place, who)
+        _download(checkpoint, place, who, progress)
         found = place
     digest = file_sha256(found)
     if expected is not None and digest != expected:
@@ -167,7 +173,7 @@ def _in_hub_cache(checkpoint: Checkpoint, expected: str | None) -> Path | None:
     return Path(found)
 
 
-def _download(checkpoint: Checkpoint, place: Path, who: str) -> None:
+def _download(checkpoint: Checkpoint, place: Path, who: str, progress: Progress | None) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -177,7 +183,7 @@ def _download(checkpoint: Checkpoint, place: Path, who: str) -> None:
     if checkpoint.repository is not None:
         _download_from_hub(checkpoint, place, who)
     elif checkpoint.url is not None:
-        _download_from_url(checkpoint, checkpoint.url, place, who)
+        _download_from_url(checkpoint, checkpoint.url, place, who, progress)
     else:
         raise CheckpointError(f"{who} has no published weights; pass checkpoint='path/to/file'")
 
@@ -225,7 +231,7 @@ def _no_answer(endpoint: str) -> str | None:
         return None if isinstance(reason, ssl.SSLError) else f"{endpoint} does not answer: {reason}"
 
 
-def _download_from_url(checkpoint: Checkpoint, url: str, place: Path, who: str) -> None:
+def _download_from_url(checkpoint: Checkpoint, url: str, place: Path, who: str, progress: Progress | None) -> None:
     part = None
     try:
         with (
@@ -233,13 +239,16 @@ def _download_from_url(checkpoint: Checkpoint, url: str, place: Path, who: str) 
             tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as stream,
         ):
             part = Path(stream.name)
+            announced = answer.headers.get("Content-Length")
             while chunk := answer.read(_CHUNK):
                 stream.write(chunk)
-            announced = answer.headers.get("Content-Length")
+                if progress is not None:
+                    progress(stream.tell(), None if announced is None else int(announced))
             if announced is not None and stream.tell() != int(announced):
                 raise OSError(f"the connection ended after {stream.tell()} of {announced} bytes")
         os.replace(part, place)
     except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _unreachable(checkpoint, place, who, f"{type(error).__name__}: {error}") from error
+    finally:
         if part is not None:
             part.unlink(missing_ok=True)
-        raise _unreachable(checkpoint, place, who, f"{type(error).__name__}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ from rs_embed.core.specs import SensorSpec, TemporalSpec, norm_spatial
 from rs_embed.inference.meta import plain
 from rs_embed.inference.plan import Block
 from rs_embed.inference.quality import quality_report, save_quicklook
+from rs_embed.inference.quicklook import check_picture, colour_bands, contact_sheet, draw, save_picture
 from rs_embed.inference.session import Session
 from rs_embed.providers.base import Provider
 
 __all__ = ["inspect_input", "inspect_patch"]
 
 MAX_SIDE = 4096
+PER_ROW = 6
+"""Frames side by side in a picture."""
 
 
 def _array(stack: ImageStack, frame: int, fill_value: float) -> NDArray[np.float32]:
@@ -42,8 +46,11 @@ def inspect_patch(
     name: str,
     value_range: tuple[float, float] | None,
     return_array: bool,
+    picture: Path | None = None,
 ) -> dict[str, Any]:
     """Return the report of one composite of a region's bounding rectangle."""
+    if picture is not None:
+        check_picture(picture)
     if not isinstance(sensor, SensorSpec):
         raise SpecError(f"sensor={sensor!r} must be a SensorSpec")
     _check_range(value_range)
@@ -83,6 +90,10 @@ def inspect_patch(
     if sensor.check_save_dir is not None:
         file = save_quicklook(stack.pixels[0], stack.valid[0], sensor.check_save_dir, name)
         found["artifacts"] = {"quicklook": file}
+    if picture is not None:
+        shown = colour_bands(known, canonical_bands(known, sensor.bands))
+        save_picture(contact_sheet([draw(stack.pixels[:, shown], stack.valid)]), picture)
+        found["artifacts"] = {**found["artifacts"], "picture": picture.name}
     if return_array:
         found["array_chw"] = _array(stack, 0, sensor.fill_value)
     return found
@@ -101,19 +112,25 @@ def inspect_input(
     *,
     value_range: tuple[float, float] | None,
     return_arrays: bool,
+    picture: Path | None = None,
 ) -> dict[str, Any]:
     """Return one report for each frame of each input of a model, of all that its windows read."""
+    if picture is not None:
+        check_picture(picture)
     _check_range(value_range)
     plan = session.plan(norm_spatial(spatial), temporal)
     whole = plan.footprint
     if max(whole.height, whole.width) // plan.step > MAX_SIDE:
         raise SpecError(f"the input is {whole.height} x {whole.width} pixels; inspect at most {MAX_SIDE} a side")
     frames: list[dict[str, Any]] = []
-    scenes = {}
+    scenes, rows = {}, []
     for (name, item), intervals in zip(plan.setup.inputs.items(), plan.intervals, strict=True):
         part = plan.parts(item, Block(whole, (), 0))
         stack = next(iter(provider.load(plan.requests[name], [part])))
         scenes[name] = plain(stack.scenes)
+        if picture is not None:
+            drawn = draw(stack.pixels[:, colour_bands(item.sensor, item.bands)], stack.valid)
+            rows += [drawn[i : i + PER_ROW] for i in range(0, len(drawn), PER_ROW)]
         for index in range(len(stack.pixels)):
             start, end = intervals[min(index, len(intervals) - 1)] if intervals else (None, None)
             empty = not bool(stack.valid[index].any())
@@ -137,6 +154,8 @@ def inspect_input(
             frames.append(frame)
     reports = [f["report"]["ok"] for f in frames if "report" in f]
     first = next(iter(plan.setup.inputs.values()))
+    if picture is not None:
+        save_picture(contact_sheet(rows), picture)
     return {
         "ok": bool(reports) and all(reports),
         "model": plan.setup.spec.name,
@@ -147,5 +166,5 @@ def inspect_input(
         "fetch_meta": {"geobox": geobox_dict(plan.lattice.geobox(whole, plan.step)), "scenes": scenes},
         "sensor": plain(asdict(first.wanted)),
         "temporal": _span(temporal),
-        "artifacts": {},
+        "artifacts": {} if picture is None else {"picture": picture.name},
     }

@@ -12,6 +12,7 @@ from rs_embed.core.errors import ModelError, SpecError
 from rs_embed.core.imagery import ImageStack
 from rs_embed.core.specs import SensorSpec
 from rs_embed.inference.meta import plain
+from rs_embed.inference.quicklook import draw, save_picture
 
 __all__ = ["check_stack", "quality_report", "save_quicklook"]
 
@@ -79,7 +80,7 @@ def quality_report(
 
 
 def save_quicklook(pixels: NDArray[np.float32], valid: NDArray[np.bool_], folder: str, name: str) -> str:
-    """Write the first three bands (or the first as grey) as a PNG, stretched between the 2nd and 98th percentile.
+    """Write the first three bands (or the first as grey) as a PNG, one pixel a pixel; see `quicklook.draw`.
 
     Returns
     -------
@@ -91,25 +92,14 @@ def save_quicklook(pixels: NDArray[np.float32], valid: NDArray[np.bool_], folder
     SpecError
         If the folder cannot be written.
     """
-    from PIL import Image
-
-    bands = pixels[:3] if len(pixels) >= 3 else pixels[:1]
-    levels = np.zeros(bands.shape, np.uint8)
-    for band, out in zip(bands, levels, strict=True):
-        if valid.any():
-            low, high = np.quantile(band[valid], [0.02, 0.98])
-            scaled = (band - low) / max(float(high - low), 1e-9)
-            out[valid] = (np.clip(scaled, 0, 1) * 255).astype(np.uint8)[valid]
     target = Path(folder)
     file = f"{name}.png"
     try:
         target.mkdir(parents=True, exist_ok=True)
-        temporary = target / f".{file}.part"
-        picture = np.moveaxis(levels, 0, -1) if len(levels) == 3 else levels[0]
-        Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG")
-        temporary.replace(target / file)
     except OSError as error:
         raise SpecError(f"SensorSpec.check_save_dir={folder!r} cannot be written: {error.strerror}") from error
+    bands = pixels[:3] if len(pixels) >= 3 else pixels[:1]
+    save_picture(draw(bands[None], valid[None])[0], target / file)
     return file
 
 
