@@ -71,6 +71,13 @@ def test_the_stretch_rounds_to_the_nearest_level_and_clips() -> None:
     assert levels.ravel().tolist() == [0, 0, 0, 1, 128, 255, 255, 255]
 
 
+@pytest.mark.parametrize("white", [8160, 3558, 3000, 255])
+def test_rounding_down_is_whole_number_division(white: int) -> None:
+    numbers = np.arange(-5, 20_000)
+    levels = Stretch8bit(0.0, float(white), rounding="down")(numbers.astype(np.float32)[None, None, None])
+    assert np.array_equal(levels[0, 0, 0], np.clip(numbers * 255 // white, 0, 255))
+
+
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["bicubic", "bilinear"]))
 def test_the_8_bit_resize_is_pillows_on_an_rgb_image(side: int, size: int, method: str) -> None:
     image = np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)

@@ -135,7 +135,11 @@ class Stretch8bit:
         """Map ``(T, C, H, W)`` to the same shape."""
         low, high = _over(self.low), _over(self.high)
         out: Frames = np.subtract(pixels, low, dtype=np.float32)
-        out *= np.float32(255) / (high - low)
+        if self.rounding == "down":  # a level must not fall short of itself by the last digit of a quotient
+            out *= np.float32(255)
+            out /= high - low
+        else:
+            out *= np.float32(255) / (high - low)
         np.clip(out, 0, 255, out=out)
         return np.rint(out, out=out) if self.rounding == "nearest" else np.floor(out, out=out)
 
