@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from rs_embed.api import get_embedding, get_embeddings_batch
 from rs_embed.core.embedding import Embedding
-from rs_embed.core.geometry import locate
 from rs_embed.core.specs import OutputSpec, PointBuffer, SensorSpec, TemporalSpec
 from rs_embed.inspection import inspect_provider_patch
-from rs_embed.store.files import write_geotiff, write_parquet
+from rs_embed.store.files import save
 
 __all__ = ["PLACE", "run_demo"]
 
@@ -136,13 +135,12 @@ def run_demo(folder: Path) -> None:
             embedding.meta["id"] = f"place-{number + 1}-{name}"
         seasons.append(found)
     _table(*seasons)
-    shapes = [locate(place).footprint for place in places]
-    write_parquet([*seasons[0], *seasons[1]], [*shapes, *shapes], folder / "embeddings.parquet")
+    save([*seasons[0], *seasons[1]], folder / "embeddings.parquet", overwrite=True)
     area = PointBuffer(*PLACE, HALF_M)
     grid = get_embedding(
         "rcf", spatial=area, temporal=SUMMER, backend="synthetic", output=OutputSpec.grid(), cell=CELL, **OPTIONS
     )
-    write_geotiff(grid, folder / "grid.tif")
+    save(grid, folder / "grid.tif", overwrite=True)
     colour = _true_colour(area)
     side, evened = colour.shape[0], _evened(grid)
     panels = [

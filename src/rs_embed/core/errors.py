@@ -9,6 +9,7 @@
     │   └── MissingExtraError           an optional dependency that is not installed
     ├── ProviderError                   imagery could not be reached or read
     │   └── NoImageryError              nothing usable exists for the request
+    ├── StoreError                      a file of embeddings could not be read or written
     └── BatchError                      some regions of a batch failed; holds the results of the others
 """
 
@@ -25,6 +26,7 @@ __all__ = [
     "ProviderError",
     "RSEmbedError",
     "SpecError",
+    "StoreError",
 ]
 
 
@@ -54,6 +56,10 @@ class ProviderError(RSEmbedError):
 
 class NoImageryError(ProviderError):
     """No usable imagery exists for the request (no scene, or nothing clear in any of them)."""
+
+
+class StoreError(RSEmbedError):
+    """A file of embeddings is damaged, was not written by rs-embed, or could not be written."""
 
 
 class BatchError(RSEmbedError):

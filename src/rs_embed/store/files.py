@@ -1,157 +1,135 @@
-"""Files of embeddings: ``.npy``, ``.tif`` and ``.parquet``, each written whole or not at all."""
+"""Files of embeddings, told apart by suffix: ``.npy``, ``.npz``, ``.parquet``, ``.tif`` and ``.nc``."""
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from rs_embed.core.embedding import Embedding
-from rs_embed.core.errors import SpecError
+from rs_embed.core.errors import SpecError, StoreError
+from rs_embed.store.arrays import read_npy, read_npz, write_npy, write_npz
+from rs_embed.store.atomic import check_writable
+from rs_embed.store.geotiff import read_geotiff, write_geotiff
+from rs_embed.store.netcdf import check_netcdf, read_netcdf, write_netcdf
+from rs_embed.store.parquet import TableWriter, read_parquet
 
-__all__ = ["SUFFIXES", "atomic", "check_target", "write_geotiff", "write_npy", "write_parquet"]
+__all__ = ["SUFFIXES", "TableWriter", "check_target", "load", "save"]
 
-SUFFIXES = (".npy", ".tif", ".tiff", ".parquet")
+_Found = tuple[list[Embedding], bool]
 
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place when the block ends well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+_READERS: dict[str, Callable[[Path], _Found]] = {
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".parquet": read_parquet,
+    ".tif": read_geotiff,
+    ".tiff": read_geotiff,
+    ".nc": read_netcdf,
+}
+SUFFIXES = tuple(_READERS)
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise SpecError(f"{path.name}: suffix {path.suffix!r} is not known; accepted: {', '.join(SUFFIXES)}")
+    return suffix
+
+
+def check_target(path: str | Path, *, overwrite: bool = False) -> None:
     """Say before any work that a file cannot be written.
 
     Raises
     ------
     SpecError
         If the suffix is unknown, the folder is missing or read-only, or the file exists.
+    MissingExtraError
+        If the format needs a library that is not installed.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise SpecError(f"{path.name}: suffix {path.suffix!r} is not known; accepted: {', '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise SpecError(f"{path}: the folder {str(path.parent)!r} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise SpecError(f"{path}: the folder {str(path.parent)!r} cannot be written to")
-    if path.exists() and not overwrite:
-        raise SpecError(f"{path} exists; pass --overwrite (overwrite=True) to replace it")
+    path = Path(path)
+    if _suffix(path) == ".nc":
+        check_netcdf(path)
+    check_writable(path, overwrite=overwrite)
 
 
-def write_npy(embedding: Embedding, path: Path) -> None:
-    """Write the bare array ``(D,)`` or ``(D, H, W)``, float32."""
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.save(file, embedding.values())
+def save(embeddings: Embedding | Iterable[Embedding], path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write embeddings to a file; `load` gives them back as they are, metadata and failed ones too.
 
-
-def write_geotiff(embedding: Embedding, path: Path) -> None:
-    """Write a grid as a tiled GeoTIFF, one band a dimension, NaN as nodata, the metadata as the tag ``rs_embed_meta``.
-
-    Raises
-    ------
-    SpecError
-        If the embedding is a vector.
-    """
-    import rasterio
-    from rasterio.transform import Affine
-
-    grid = embedding.values()
-    geobox = embedding.geobox
-    if grid.ndim != 3 or geobox is None:
-        raise SpecError(f"{path.name}: a GeoTIFF holds a grid, this is a vector of {embedding.shape}; ask for a grid")
-    count, height, width = grid.shape
-    profile: dict[str, Any] = {
-        "driver": "GTiff",
-        "dtype": "float32",
-        "count": count,
-        "height": height,
-        "width": width,
-        "crs": geobox["crs"],
-        "transform": Affine(*geobox["transform"]),
-        "nodata": float("nan"),
-        "compress": "deflate",
-        "predictor": 3,
-        "interleave": "band",
-        "bigtiff": "if_safer",
-    }
-    if min(height, width) >= 256:
-        profile |= {"tiled": True, "blockxsize": 256, "blockysize": 256}
-    with atomic(path) as temporary, rasterio.open(temporary, "w", **profile) as file:
-        for band in range(count):
-            file.write(grid[band], band + 1)
-            file.set_band_description(band + 1, f"d{band}")
-        file.update_tags(rs_embed_meta=json.dumps(embedding.meta))
-
-
-def write_parquet(embeddings: Sequence[Embedding], geometries: Sequence[Any], path: Path) -> None:
-    """Write vectors as GeoParquet 1.1: id, geometry (WKB, degrees), dates, the vector as a fixed-size list.
+    ============  =========================================================================================
+    ``.npz``      anything: one embedding or many, vectors and grids
+    ``.npy``      one embedding, or vectors of one length; `numpy.load` gives the bare array
+    ``.parquet``  vectors of one model: GeoParquet with places, dates and labels, streamed (`TableWriter`)
+    ``.tif``      one grid: cloud-optimised GeoTIFF, a band a dimension
+    ``.nc``       one grid, or vectors of one model: netCDF-4 by the CF conventions (extra ``[netcdf]``)
+    ============  =========================================================================================
 
     Parameters
     ----------
     embeddings
-        Pooled vectors of one model and one length.
-    geometries
-        shapely geometries in degrees, one an embedding.
+        One embedding, or several; `load` tells the two apart. Several for ``.parquet`` may be a generator, which is
+        written as it comes.
     path
-        Where to write.
+        Where to write; the file is there whole or not at all.
+    overwrite
+        Whether a file that exists may be replaced.
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------
     SpecError
-        If the vectors differ in length or are grids.
+        If the file cannot be written, or the format cannot hold these embeddings; nothing is written then.
+    MissingExtraError
+        If the format needs a library that is not installed.
+    StoreError
+        If writing fails, as on a full disk; what was there before stays.
     """
-    import shapely
-    from arro3.core import Array, DataType, Field, Table, fixed_size_list_array
-    from arro3.io import write_parquet as write
+    path = Path(path)
+    check_target(path, overwrite=overwrite)
+    many = not isinstance(embeddings, Embedding)
+    items: Iterable[Embedding] = [embeddings] if isinstance(embeddings, Embedding) else embeddings
+    if path.suffix.lower() == ".parquet":
+        with TableWriter(path, overwrite=overwrite, many=many) as table:
+            for each in items:
+                table.write(each)
+        return path
+    found = list(items)
+    if not found:
+        raise SpecError(f"{path.name}: there is no embedding to write")
+    _write(found, path, many=many)
+    return path
 
-    shapes = {e.shape for e in embeddings}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-        raise SpecError(f"{path.name}: a table holds vectors of one length, got shapes {sorted(shapes)}")
-    vectors = np.stack([e.values() for e in embeddings])
-    size = vectors.shape[1]
-    kind = DataType.list(Field("item", DataType.float32(), nullable=True), size)
-    metas = [e.meta for e in embeddings]
-    text = DataType.utf8()
-    table = Table.from_pydict(
-        {
-            "id": Array([None if m.get("id") is None else str(m["id"]) for m in metas], text),
-            "start": Array([(m.get("temporal") or {}).get("start") for m in metas], text),
-            "end": Array([(m.get("temporal") or {}).get("end") for m in metas], text),
-            "geometry": Array([shapely.to_wkb(g) for g in geometries], DataType.binary()),
-            "vector": fixed_size_list_array(Array.from_numpy(vectors.ravel()), size, type=kind),
-            "meta": Array([json.dumps(m) for m in metas], text),
-        }
-    )
-    geo = {
-        "version": "1.1.0",
-        "primary_column": "geometry",
-        "columns": {
-            "geometry": {
-                "encoding": "WKB",
-                "geometry_types": sorted({g.geom_type for g in geometries}),
-                "bbox": shapely.total_bounds(np.array(geometries, dtype=object)).tolist(),
-            }
-        },
-    }
-    shared = {k: metas[0].get(k) for k in ("schema", "model", "variant", "space", "license", "citation", "attribution")}
-    with atomic(path) as temporary:
-        write(
-            table,
-            temporary,
-            compression="zstd(3)",
-            key_value_metadata={"geo": json.dumps(geo), "rs_embed": json.dumps(shared)},
-        )
+
+def _write(found: Sequence[Embedding], path: Path, *, many: bool) -> None:
+    suffix = path.suffix.lower()
+    if suffix in (".tif", ".tiff"):
+        if len(found) != 1:
+            raise SpecError(f"{path.name} holds one grid, and there are {len(found)}; write a .npz, or one file each")
+        write_geotiff(found[0], path, many=many)
+        return
+    {".npy": write_npy, ".npz": write_npz, ".nc": write_netcdf}[suffix](found, path, many=many)
+
+
+def load(path: str | Path) -> Embedding | list[Embedding]:
+    """Return the embeddings of a file that `save` wrote: one, or a list where a list was saved.
+
+    Raises
+    ------
+    SpecError
+        If there is no such file, or its suffix is unknown.
+    StoreError
+        If it is damaged, or was not written by rs-embed; the message says what is missing.
+    MissingExtraError
+        If the format needs a library that is not installed.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    if not path.is_file():
+        raise SpecError(f"{path}: there is no such file")
+    try:
+        found, many = _READERS[suffix](path)
+    except OSError as error:
+        raise StoreError(f"{path.name} cannot be read: {error.strerror or error}") from error
+    return found if many else found[0]
