@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rs_embed import reset_runtime
+from rs_embed.core import registry
 from rs_embed.core.model_spec import Build, ModelSpec
-from rs_embed.core.registry import get_spec
+from rs_embed.core.registry import get_spec, list_models
 
 PREFIXES = ("", "visual.", "encoder.", "module.", "model.", "backbone.", "image_encoder.", "vision_model.")
+
+
+LARGE = 50_000_000
+"""Weights of a variant from which on the contract runs on a net of the same width with fewer blocks."""
+BLOCKS = 2
+DEPTHS = ("depth", "layers", "num_layers", "encoder_depth")
+"""What nets call their number of blocks."""
+
+
+def shallow(spec: ModelSpec) -> ModelSpec:
+    """The model with its smallest variant cut to two blocks, or itself where that variant is small enough."""
+    name = smallest(spec)
+    variant = spec.variants[name]
+    deep = {key: BLOCKS for key in DEPTHS if isinstance(n := variant.config.get(key), int) and n > BLOCKS}
+    if (variant.parameters or 0) <= LARGE or not deep:
+        return spec
+    return replace(spec, variants={**spec.variants, name: replace(variant, config={**variant.config, **deep})})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow_models() -> Iterator[dict[str, ModelSpec]]:
+    """Put `shallow` models in the catalogue for a module's tests; gives the full-sized ones of those that were cut."""
+    real = {name: get_spec(name) for name in list_models()}
+    with pytest.MonkeyPatch.context() as patch:
+        cut = {name: small for name, spec in real.items() if (small := shallow(spec)) is not spec}
+        for name, spec in cut.items():
+            patch.setitem(registry._registered, name, spec)
+        yield {name: real[name] for name in cut}
 
 
 def smallest(spec: ModelSpec) -> str:
@@ -80,4 +110,19 @@ def arguments_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], di
 def forget() -> Iterator[None]:
     """Loaded models do not outlive a module's tests."""
     yield
+    reset_runtime()
+
+
+@pytest.fixture
+def at_full_size(
+    model: str, shallow_models: Mapping[str, ModelSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, Any]]:
+    """The options of a model that other tests run with fewer blocks; the catalogue has all of them meanwhile."""
+    if model not in shallow_models:
+        pytest.skip("the other tests run the whole net")
+    spec = shallow_models[model]
+    name = smallest(spec)
+    monkeypatch.setitem(registry._registered, model, spec)
+    variant = {"variant": name} if len(spec.variants) > 1 else {}
+    yield {**variant, "checkpoint": str(make_checkpoint(spec, name, tmp_path))}
     reset_runtime()

@@ -43,6 +43,7 @@ from rs_embed.core.model_spec import ModelSpec
 from rs_embed.core.registry import get_spec
 from rs_embed.inference.plan import Block, Plan
 from rs_embed.inference.session import open_session
+from rs_embed.inference.setup import modalities_of
 from rs_embed.providers.synthetic import SyntheticProvider
 
 SPAN = TemporalSpec.range("2022-06-01", "2022-08-01")
@@ -259,7 +260,8 @@ def test_ones_own_pixels_of_the_window_give_the_same(
 
 
 def test_pixels_without_a_place_work_or_say_why(model: str, spec: ModelSpec, options: dict[str, Any]) -> None:
-    item = next(iter(spec.inputs.values()))
+    taken = modalities_of(spec, options.get("variant", spec.default_variant))
+    item = spec.inputs[next(iter(taken.values()), tuple(spec.inputs))[0]]
     source = item.sources[-1]
     rng = np.random.default_rng(3)
     pixels = rng.uniform(100, 3000, (len(item.bands), 64, 64)).astype(np.float32)
@@ -532,3 +534,12 @@ def test_it_works_anywhere_on_earth(embed: Any, place: str) -> None:
     assert np.isfinite(grid).any(0).mean() > 0.8
     assert len(np.unique(grid[0][np.isfinite(grid[0])])) > 1 or grid[0].size == 1
     assert found.meta["geobox"]["crs"].startswith("EPSG:32")
+
+
+@pytest.mark.full
+def test_a_large_net_runs_at_its_own_size(model: str, embed: Any, at_full_size: dict[str, Any]) -> None:
+    wanted = dims(get_spec(model), at_full_size)
+    for output in (POOLED, GRID):
+        found = embed(output=output, fresh=True, **at_full_size)
+        assert found.shape[0] == wanted["pooled" if output is POOLED else "grid"]
+        assert np.isfinite(found.values()).all()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rs_embed.preprocess.steps import Affine, Normalize, Stretch8bit
 
 __all__ = [
+    "GREY",
     "GSD_RANGE",
     "RGB_MEAN",
     "RGB_STD",
@@ -42,6 +43,9 @@ STRETCH = Stretch8bit(0.0, WHITE)
 """From Sentinel-2 to 8-bit photographs as fMoW's. ``DN / 10 000 * 255`` would be far too dark: land reflects 5 to 15 %
 in the visible, grey levels 13 to 38, and fMoW's mean is 106. Reflectance 0 to 0.3 onto 0 to 255, the usual true-colour
 rule, brings land to 43 to 128; it is fixed, so that vectors of different places compare."""
+
+GREY = Stretch8bit(0.0, 255.0)
+"""From grey levels that were averaged to larger pixels back to whole ones."""
 
 RGB_TO_NET = (Affine(1 / 255), Normalize(RGB_MEAN, RGB_STD))
 """From grey levels: ToTensor and Normalize, which the authors put before the resize."""

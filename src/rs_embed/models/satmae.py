@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rs_embed.core.encoding import Batch, Encoder, Features
 from rs_embed.core.model_spec import Build, Certificate, Checkpoint, InputSpec, ModelSpec, Source, Variant, Window
 from rs_embed.models._fmow import (
+    GREY,
     GSD_RANGE,
     RGB_MEAN,
     RGB_TO_NET,
@@ -125,7 +126,7 @@ MODELS = (
                     Source("sentinel-2-l1c", _RGB, trained_on=False),
                     Source(
                         "naip",
-                        (*RGB_TO_NET, _RESIZED),
+                        (GREY, *RGB_TO_NET, _RESIZED),
                         trained_on=False,
                         bands=("R", "G", "B"),
                         fill=tuple(mean * 255 for mean in RGB_MEAN),

@@ -28,7 +28,7 @@ from rs_embed.core.model_spec import (
     Variant,
     Window,
 )
-from rs_embed.models._fmow import GSD_RANGE, STRETCH, WHITE
+from rs_embed.models._fmow import GREY, GSD_RANGE, STRETCH, WHITE
 from rs_embed.preprocess.steps import Affine, Normalize, Resize
 
 __all__ = ["MEAN", "MODELS", "SIDE", "STD", "TO_NET", "ScaleMae"]
@@ -117,7 +117,7 @@ MODELS = (
                     Source("sentinel-2-l1c", _STEPS, trained_on=False),
                     Source(
                         "naip",
-                        _FROM_GREY,
+                        (GREY, *_FROM_GREY),
                         trained_on=False,
                         bands=("R", "G", "B"),
                         fill=tuple(mean * 255 for mean in MEAN),
