@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rs_embed.core.imagery import ImageRequest, ImageStack, Interval, Scene
     from rs_embed.providers.backends import register_provider
     from rs_embed.providers.base import Provider, SceneProvider
+    from rs_embed.providers.resample import Grid, resample
 
 __all__ = [
     "SENSORS",
@@ -54,6 +55,7 @@ __all__ = [
     "Frames",
     "GeoBox",
     "GoldenCase",
+    "Grid",
     "ImageRequest",
     "ImageStack",
     "InputBatch",
@@ -79,10 +81,12 @@ __all__ = [
     "broken_plugins",
     "register",
     "register_provider",
+    "resample",
 ]
 
 _LATE = {
     "GeoBox": "odc.geo.geobox",
+    "Grid": "rs_embed.providers.resample",
     "ImageRequest": "rs_embed.core.imagery",
     "ImageStack": "rs_embed.core.imagery",
     "Interval": "rs_embed.core.imagery",
@@ -90,6 +94,7 @@ _LATE = {
     "Scene": "rs_embed.core.imagery",
     "SceneProvider": "rs_embed.providers.base",
     "register_provider": "rs_embed.providers.backends",
+    "resample": "rs_embed.providers.resample",
 }
 """Names that need the geography: `list_models` imports the modules of models, and stays light."""
 

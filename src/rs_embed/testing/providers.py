@@ -203,6 +203,8 @@ def _missing_band(trial: ProviderTrial) -> None:
         except ProviderError as error:
             raise AssertionError(f"a band that is missing beside another is an error: {error}") from error
         if not found.missing_bands:
+            there = found.pixels[:, 1][found.valid]
+            expect(there.any() or not there.size, f"band {absent} is said to be there, and is zero everywhere")
             continue
         expect(found.missing_bands == (absent,), f"missing is {absent}, told is {found.missing_bands}")
         expect(same_pixels(_first(found), trial.load(bands=trial.request.bands[:1])), "a missing band changes another")
