@@ -25,7 +25,7 @@ UNUSED = {"mask_ratio", "shuffle"}
 WAVES = torch.tensor([0.665, 0.842, 1.61])
 
 # the authors' configurations without published weights (claymodel/model.py: clay_mae_tiny, _small, _base)
-UNPUBLISHED = {"tiny": (192, 6, 4), "small": (384, 6, 6), "base": (768, 12, 12)}
+UNPUBLISHED = {"tiny": (192, 6, 4, 48, 2), "small": (384, 6, 6, 64, 2), "base": (768, 12, 12, 64, 4)}
 
 
 def loaded(case: Case) -> ClayEncoder:
@@ -85,12 +85,12 @@ def test_has_the_published_parameters(variant: str) -> None:
 
 @pytest.mark.parametrize("name", UNPUBLISHED)
 def test_the_certificate_builds_sizes_without_weights(name: str) -> None:
-    dim, depth, heads = UNPUBLISHED[name]
+    dim, depth, heads, head, ratio = UNPUBLISHED[name]
     assert CERTIFICATE.shapes is not None
-    config = {"mask_ratio": 0.75, "patch_size": 8, "shuffle": True, "dim_head": 48, "mlp_ratio": 2}
+    config = {"mask_ratio": 0.75, "patch_size": 8, "shuffle": True, "dim_head": head, "mlp_ratio": ratio}
     found = CERTIFICATE.shapes({**config, "dim": dim, "depth": depth, "heads": heads})
-    assert found["model.encoder.transformer.layers.0.0.to_qkv.weight"] == (3 * 48 * heads, dim)
-    assert found["model.encoder.transformer.layers.0.1.net.1.weight"] == (2 * dim, dim)
+    assert found["model.encoder.transformer.layers.0.0.to_qkv.weight"] == (3 * head * heads, dim)
+    assert found["model.encoder.transformer.layers.0.1.net.1.weight"] == (ratio * dim, dim)
     assert f"model.encoder.transformer.layers.{depth - 1}.0.norm.weight" in found
 
 

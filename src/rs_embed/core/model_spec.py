@@ -102,6 +102,8 @@ class Source:
     """Instead of the input's `fill`, in this sensor's units."""
     wavelengths: tuple[float, ...] = ()
     """Centres of the bands as the net was told them in training, µm; empty: the sensor's."""
+    gsd_range: tuple[float, float] | None = None
+    """Instead of the input's, metres: for sensors without one of their own among an input's sources."""
 
 
 @dataclass(frozen=True)

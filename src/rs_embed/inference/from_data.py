@@ -68,7 +68,16 @@ def _own_bands(item: InputSpec, data: UserData) -> SensorSpec | None:
             return None
     elif not item.any_bands and item.foreign is None:
         return None
-    return SensorSpec(data.collection, bands, scale_m=item.gsd, cloudy_pct=None)
+    return SensorSpec(data.collection, bands, scale_m=_scale(item, data), cloudy_pct=None)
+
+
+def _scale(item: InputSpec, data: UserData) -> float:
+    """Metres at which the data are read: the input's, or their own where they are of no sensor that it names."""
+    if item.foreign is None or any(s.sensor == data.sensor.id for s in item.sources):
+        return item.gsd
+    crs, affine = data.geobox.crs, data.geobox.affine
+    metric = crs is not None and crs.projected and abs(affine.a) == abs(affine.e)
+    return abs(float(affine.a)) if metric else data.scale_m or item.gsd
 
 
 def _one(spec: ModelSpec, data: UserData, arguments: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -278,7 +278,8 @@ def _warnings(plan: Plan, record: RegionRecord) -> list[str]:
     notes = []
     if record.valid_fraction < 0.5:
         notes.append(f"less than half of the pixels were usable (valid fraction {record.valid_fraction:.2f})")
-    low, high = next(iter(plan.setup.inputs.values())).spec.gsd_range
+    first = next(iter(plan.setup.inputs.values()))
+    low, high = first.source.gsd_range or first.spec.gsd_range
     if not low / 2 <= plan.effective_gsd <= high * 2:
         notes.append(
             f"the effective ground sample distance of {plan.effective_gsd:.3g} m is outside twice the training range "

@@ -245,6 +245,9 @@ def _certificate() -> Certificate:
     return CERTIFICATE
 
 
+_GSD_RANGE = (0.5, 500.0)
+"""Of all sensors of the training, LINZ to MODIS, metres."""
+
 _S2 = COLLECTIONS["sentinel-2-l2a"]
 _S2_BANDS = ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B11", "B12")
 
@@ -269,6 +272,7 @@ def foreign(sensor: Sensor, bands: tuple[str, ...]) -> Source:
         bands=bands,
         fill=tuple(_S2.mean[i] for i in indices),
         wavelengths=tuple(known.get(name, sensor.band(name).wavelength) for name in bands),
+        gsd_range=None if known else _GSD_RANGE,
     )
 
 
@@ -280,7 +284,9 @@ def _listed(sensor: Sensor, bands: tuple[str, ...], own: Collection) -> Source:
         raise ModelError(f"clay knows no band {strange[0]!r} of {sensor.id}; its bands are {', '.join(names)}")
     indices = [names.index(name.lower()) for name in bands]
     fill = tuple(own.mean[i] for i in indices)
-    return Source(sensor.id, (own.normalize.pick(indices),), trained_on=own.trained_on, bands=bands, fill=fill)
+    steps = (own.normalize.pick(indices),)
+    span = (own.gsd, own.gsd) if own.trained_on else _GSD_RANGE
+    return Source(sensor.id, steps, trained_on=own.trained_on, bands=bands, fill=fill, gsd_range=span)
 
 
 def _input(

@@ -234,8 +234,15 @@ def foreign_reflectance(sensor: Sensor, bands: tuple[str, ...]) -> Source:
     borrowed, indices = _by_wavelength("s2", sensor, bands, "reflectance * 10000")
     steps = (borrowed, STRETCH.pick(indices), RESIZE, NORMALIZE["s2"].pick(indices))
     fill = _of(_S2_FILL, indices)
-    trained = sensor.id == "sentinel-2-l1c"
-    return Source(sensor.id, steps, trained_on=trained, bands=bands, fill=fill, wavelengths=_told(sensor, bands, "s2"))
+    return Source(
+        sensor.id,
+        steps,
+        trained_on=sensor.id == "sentinel-2-l1c",
+        bands=bands,
+        fill=fill,
+        wavelengths=_told(sensor, bands, "s2"),
+        gsd_range=None if sensor.id in _LISTED["s2"] else _GSD_RANGE,
+    )
 
 
 def foreign_grey(sensor: Sensor, bands: tuple[str, ...]) -> Source:
@@ -245,6 +252,9 @@ def foreign_grey(sensor: Sensor, bands: tuple[str, ...]) -> Source:
     fill = _of(NORMALIZE["naip"].mean, indices)
     return Source(sensor.id, steps, trained_on=False, bands=bands, fill=fill, wavelengths=_told(sensor, bands, "naip"))
 
+
+_GSD_RANGE = (1.0, 30.0)
+"""Of all sensors of the training, NAIP to EnMAP, metres."""
 
 _LISTED: Mapping[str, tuple[str, ...]] = {"s2": ("sentinel-2-l1c", "sentinel-2-l2a"), "naip": ("naip",)}
 
