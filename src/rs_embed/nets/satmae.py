@@ -85,8 +85,9 @@ class GroupedViT(Trunk):
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the last block's output ``(N, 1 + G*L, D)``, before the norm."""
-        if image.ndim != 4 or tuple(image.shape[1:]) != (self.in_chans, *self.image_size):
-            raise ValueError(f"image must be (N, {self.in_chans}, *{self.image_size}), got {tuple(image.shape)}")
+        height, width = self.image_size
+        if image.ndim != 4 or tuple(image.shape[1:]) != (self.in_chans, height, width):
+            raise ValueError(f"image must be (N, {self.in_chans}, {height}, {width}), got {tuple(image.shape)}")
         groups = zip(self.patch_embed, self.channel_groups, strict=True)
         patches = torch.stack([embed(image[:, list(group)]) for embed, group in groups], dim=1)  # (N, G, L, D)
         G, L = patches.shape[1:3]
