@@ -266,6 +266,10 @@ def test_pixels_without_a_place_work_or_say_why(model: str, spec: ModelSpec, opt
     rng = np.random.default_rng(3)
     pixels = rng.uniform(100, 3000, (len(item.bands), 64, 64)).astype(np.float32)
     data = UserData(pixels, source.sensor, bands=source.bands or item.bands, scale_m=10)
+    if spec.requires:
+        with pytest.raises(ModelError, match="the data do not say"):
+            get_embedding_from_data(model, data, output=GRID, **options)
+        return
     found = get_embedding_from_data(model, data, output=GRID, **options)
     assert found.crs is None and found.meta["temporal"] is None and np.isfinite(found.values()).all()
     assert found.meta["geobox"]["shape"] == list(found.shape[1:])
