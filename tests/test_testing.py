@@ -248,7 +248,10 @@ def test_wrong_weights_are_an_error_of_the_call(tmp_path: Any) -> None:
 
 BROKEN_ENCODERS: dict[str, tuple[Any, str]] = {
     "builder raises": (lambda build: 1 / 0, "the builder of fake failed: ZeroDivisionError"),
-    "builder returns no encoder": (lambda build: 3, r"returned a int, no Encoder: it has no net, __call__, head"),
+    "builder returns no encoder": (
+        lambda build: 3,
+        "an object of type int, no Encoder: it has no net, __call__, head",
+    ),
     "no Features": (lambda build: Faulty(4, lambda batch, good: good.grid), "returned a ndarray, not Features"),
     "no grid": (lambda build: Faulty(4, lambda batch, good: Features(pooled=good.pooled)), "returned no grid"),
     "half a grid": (

@@ -17,7 +17,8 @@ def check_encoder(spec: ModelSpec, encoder: Any) -> Encoder:
     if isinstance(encoder, Encoder):
         return encoder
     lacking = ", ".join(name for name in ("net", "__call__", "head") if not hasattr(encoder, name))
-    raise ModelError(f"the builder of {spec.name} returned a {type(encoder).__name__}, no Encoder: it has no {lacking}")
+    kind = type(encoder).__name__
+    raise ModelError(f"the builder of {spec.name} returned an object of type {kind}, no Encoder: it has no {lacking}")
 
 
 def _described(plan: Plan) -> bool:
@@ -42,8 +43,6 @@ def check_features(plan: Plan, features: Features, samples: int, cells: tuple[in
     spec, output = plan.setup.spec, plan.output
     own = output.mode == "pooled" and output.pooling == "mean" and spec.pooled == "window"
     said = f"the encoder of {spec.name} returned"
-    if not isinstance(features, Features):
-        raise ModelError(f"{said} a {type(features).__name__}, not Features")
     wanted = features.pooled if own else features.grid
     name, text = ("pooled", f"({samples}, D)") if own else ("grid", f"({samples}, D, {cells[0]}, {cells[1]})")
     if wanted is None:

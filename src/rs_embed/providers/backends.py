@@ -125,10 +125,9 @@ def _plugin(name: str, argument: str | None) -> Provider:
             f'{said} (with an argument: backend="{name}:argument")' if not arguments else said
         ) from error
     if not isinstance(made, Provider):
-        lacking = [each for each in ("name", "source", "offers", "load") if not hasattr(made, each)]
-        raise ProviderError(
-            f"backend {name!r} made a {type(made).__name__}, which is no Provider: no {', '.join(lacking)}"
-        )
+        lacking = ", ".join(each for each in ("name", "source", "offers", "load") if not hasattr(made, each))
+        kind = type(made).__name__
+        raise ProviderError(f"backend {name!r} made an object of type {kind}, no Provider: it has no {lacking}")
     return made
 
 
