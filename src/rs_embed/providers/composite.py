@@ -29,6 +29,8 @@ _PASS = timedelta(minutes=30)
 _NEAR = timedelta(days=90)
 _MEMORY = 128 * 2**20
 """Bytes of the pixels held at once by `compose`."""
+_FEW = 2**18
+"""Values of all passes up to which bands are reduced at once: a copy of them then hardly counts."""
 
 Group = tuple[Scene, ...]
 Pixels = NDArray[np.float32]
@@ -312,8 +314,10 @@ def _reduce(composite: str, passes: list[_Pass], used: dict[str, Scene]) -> Pixe
     for group in passes:
         _note(used, group, group.usable)
     count: NDArray[np.int32] = np.stack([group.usable for group in passes]).sum(axis=0, dtype=np.int32)
-    channels = range(passes[0].pixels.shape[0])
     function = {"median": median, "mean": _mean}[composite]
+    if len(passes) * passes[0].pixels.size <= _FEW:
+        return function([group.pixels for group in passes], count)
+    channels = range(passes[0].pixels.shape[0])
     return np.stack([function([group.pixels[c] for group in passes], count) for c in channels])
 
 
@@ -325,12 +329,13 @@ def median(values: Sequence[Pixels], count: NDArray[np.int32] | None = None) -> 
     values
         Arrays of one shape, NaN where there is no data.
     count
-        How many are not NaN, where that is known.
+        How many are not NaN, where that is known; broadcast to their shape.
     """
     stack = np.sort(np.stack(values), axis=0)  # NaN come last
     n: NDArray[np.int32] = (~np.isnan(stack)).sum(axis=0, dtype=np.int32) if count is None else count
-    low: Pixels = np.take_along_axis(stack, np.maximum(n - 1, 0)[None] // 2, axis=0)[0]
-    high: Pixels = np.take_along_axis(stack, n[None] // 2, axis=0)[0]
+    places = np.broadcast_to(n, stack.shape[1:])[None]
+    low: Pixels = np.take_along_axis(stack, np.maximum(places - 1, 0) // 2, axis=0)[0]
+    high: Pixels = np.take_along_axis(stack, places // 2, axis=0)[0]
     middle: Pixels = (low + high) * np.float32(0.5)
     return middle
 

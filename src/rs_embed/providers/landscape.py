@@ -14,7 +14,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rs_embed.providers.noise import EARTH, Cells, Lattice, blocks, cells, fraction, mix, smooth, sphere
+from rs_embed.providers.noise import EARTH, FEW, Cells, Lattice, blocks, cells, fraction, mix, smooth, sphere
 from rs_embed.providers.spectra import BANDS, MATERIALS, REFLECTANCE, crop_materials, crop_year, forest_season
 from rs_embed.providers.spectra import season as season_of
 
@@ -114,7 +114,9 @@ class _Octaves:
         key = (wavelength, seed)
         if key not in self._known:
             lattice = self._lattices.setdefault(wavelength, Lattice(self.points, wavelength))
-            self._known[key] = lattice.noise(seed)
+            together = _TOGETHER.get(wavelength, ()) if self.points.shape[1] <= FEW else ()
+            seeds = together if seed in together else (seed,)
+            self._known |= {(wavelength, s): noise for s, noise in zip(seeds, lattice.noises(seeds), strict=True)}
         return self._known[key]
 
     def sum(self, seed: int, weights: Mapping[int, float]) -> Singles:
@@ -129,6 +131,17 @@ _SHARES = np.cumsum([0.26, 0.12, 0.20, 0.12, 0.22])
 """Upper ends of the crops' shares of the parcels, the last crop's excluded."""
 
 _HEIGHT, _RIVER, _WOOD, _DRY, _TOWN, _FINE = 11, 12, 13, 14, 15, 16
+_TOGETHER = {
+    12800: (_HEIGHT, _RIVER, _DRY, _TOWN),
+    6400: (_HEIGHT, _RIVER, _WOOD, _TOWN),
+    3200: (_HEIGHT, _RIVER, _WOOD, _TOWN),
+    1600: (_HEIGHT, _RIVER, _WOOD),
+    800: (_HEIGHT, _RIVER, _WOOD, _DRY, _TOWN),
+    400: (_HEIGHT, _WOOD, _DRY),
+    200: (_HEIGHT, _WOOD),
+    100: (_WOOD, _FINE),
+}
+"""Noises of one wavelength that `ground_at` uses, computed at once for few points."""
 _RELIEF = {25600: 1.0, 12800: 0.8, 6400: 0.5, 3200: 0.3, 1600: 0.16, 800: 0.08, 400: 0.05, 200: 0.025}
 _VALLEY = {12800: 1.0, 6400: 0.55, 3200: 0.32, 1600: 0.15, 800: 0.05}
 _GROVES = {6400: 0.8, 3200: 0.7, 1600: 0.5, 800: 0.35, 400: 0.22, 200: 0.12, 100: 0.06}
@@ -289,8 +302,12 @@ def reflect(place: Ground, day: date, bands: Sequence[str]) -> Singles:
     """Return ``(bands, N)`` reflectance."""
     out = np.zeros((len(bands), place.water.size), np.float32)
     columns = [BANDS.index(band) for band in bands]
+    few = place.water.size <= FEW
     for material, share in materials(place, day).items():
         row = REFLECTANCE[MATERIALS.index(material)]
+        if few:
+            out += share * row[columns][:, None]
+            continue
         for number, column in enumerate(columns):
             out[number] += share * row[column]
     out *= place.light

@@ -7,7 +7,7 @@ processor and by an element's place in its array. So a pixel's value does not de
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle
@@ -15,7 +15,7 @@ from itertools import cycle
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EARTH", "Cells", "Lattice", "blocks", "cells", "fraction", "mix", "smooth", "sphere"]
+__all__ = ["EARTH", "FEW", "Cells", "Lattice", "blocks", "cells", "fraction", "mix", "smooth", "sphere"]
 
 EARTH = 6_371_008.8
 """Mean radius of the Earth, metres (IUGG)."""
@@ -25,8 +25,13 @@ Singles = NDArray[np.float32]
 Words = NDArray[np.uint32]
 Steps = NDArray[np.int32]
 
+FEW = 1024
+"""Points up to which calls of numpy cost more than their work: several things are then computed at once."""
 _BLOCK = 1 << 14
 _PRIMES = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
+_FIFTEEN, _THIRTEEN, _SIXTEEN = np.uint32(15), np.uint32(13), np.uint32(16)
+_LOW, _PART = np.uint32(0xFFFF), np.float32(1 / 65536)
+_FIRST, _SECOND = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
 # Taylor coefficients of sin(x) / x and cos(x) in x²; beyond |x| <= pi/4 the next term is below 1e-16.
 _SIN = (1.0, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800, 1 / 6227020800, -1 / 1307674368000)
 _COS = (1.0, -1 / 2, 1 / 24, -1 / 720, 1 / 40320, -1 / 3628800, 1 / 479001600, -1 / 87178291200, 1 / 20922789888000)
@@ -68,22 +73,38 @@ def sphere(lon: Floats, lat: Floats) -> tuple[Floats, Floats, Floats]:
 
 def mix(seed: int, *keys: NDArray[np.integer]) -> Words:
     """Return a 32-bit hash of integer arrays (the finaliser of MurmurHash3 over a sum of odd multiples)."""
-    total = np.full((), (seed * 0x27D4EB2F + 0x165667B1) & 0xFFFFFFFF, np.uint32)
-    word: Words = np.zeros(np.broadcast_shapes(*(k.shape for k in keys)), np.uint32)
-    word += total
-    for prime, key in zip(cycle(_PRIMES), keys, strict=False):
-        word += key.astype(np.uint32) * np.uint32(prime)
-        word ^= word >> np.uint32(15)
-    word *= np.uint32(0x85EBCA6B)
-    word ^= word >> np.uint32(13)
-    word *= np.uint32(0xC2B2AE35)
-    word ^= word >> np.uint32(16)
+    return _hashed(
+        np.uint32(_start(seed)), [_multiple(key, prime) for prime, key in zip(cycle(_PRIMES), keys, strict=False)]
+    )
+
+
+def _multiple(key: NDArray[np.integer], prime: int) -> Words:
+    product: Words = key.astype(np.uint32) * np.uint32(prime)
+    return product
+
+
+def _start(seed: int) -> int:
+    return (seed * 0x27D4EB2F + 0x165667B1) & 0xFFFFFFFF
+
+
+def _hashed(start: np.uint32 | Words, multiples: Sequence[Words]) -> Words:
+    """Return the hash of keys that are multiplied already; arrays broadcast one after the other."""
+    word: Words = np.add(multiples[0], start)
+    word ^= word >> _FIFTEEN
+    for multiple in multiples[1:]:
+        word = np.add(word, multiple)
+        word ^= word >> _FIFTEEN
+    word *= _FIRST
+    word ^= word >> _THIRTEEN
+    word *= _SECOND
+    word ^= word >> _SIXTEEN
     return word
 
 
 def fraction(word: Words, shift: int = 0) -> Singles:
     """Return sixteen bits of a hash, from bit ``shift`` on, as numbers in [0, 1)."""
-    return ((word >> np.uint32(shift)) & np.uint32(0xFFFF)).astype(np.float32) * np.float32(1 / 65536)
+    bits = word >> np.uint32(shift) if shift else word
+    return (bits & _LOW).astype(np.float32) * _PART
 
 
 def smooth(value: Singles, low: float, high: float) -> Singles:
@@ -117,7 +138,7 @@ class Lattice:
         return floor.astype(np.int32), list(fade)
 
     @cached_property
-    def _table(self) -> tuple[list[NDArray[np.int32]], tuple[int, int, int], NDArray[np.intp]] | None:
+    def _table(self) -> tuple[list[Words], NDArray[np.intp]] | None:
         """Axes of the block of cells around the points and each point's place in it, where it is small."""
         index = self._place[0]
         low, high = index.min(axis=1), index.max(axis=1) + 2
@@ -126,27 +147,58 @@ class Lattice:
             return None
         axes = [np.arange(a, b, dtype=np.int32) for a, b in zip(low, high, strict=True)]
         x, y, z = (index - low[:, None]).astype(np.intp)
-        return axes, sizes, (x * sizes[1] + y) * sizes[2] + z
+        return _outer(axes[0][:, None, None], axes[1][:, None], axes[2]), (x * sizes[1] + y) * sizes[2] + z
 
-    def _corners(self, seed: int) -> Iterator[Singles]:
-        """Yield the values at the eight corners of every point's cell, z fastest."""
+    @cached_property
+    def _own(self) -> list[Words]:
+        """``(2, N)`` for each axis: multiples of the cells before and after every point."""
+        return [
+            np.stack([(low := _multiple(place, prime)), low + np.uint32(prime)])
+            for place, prime in zip(self._place[0], _PRIMES, strict=True)
+        ]
+
+    def _own_corners(self, seeds: Words) -> Singles:
+        """Return `_corners` where the cells around the points are too many for a table."""
+        x, y, z = self._own
+        starts, shape = seeds[:, None], (8, len(seeds), x.shape[1])
+        if x.shape[1] <= FEW:
+            keys = [x[:, None, None, None], y[:, None, None], z[:, None]]
+            return fraction(_hashed(starts, keys)).reshape(shape)
+        out = np.empty(shape, np.float32)
+        for row, (dx, dy, dz) in zip(out, _CORNERS, strict=True):
+            row[:] = fraction(_hashed(starts, [x[dx], y[dy], z[dz]]))
+        return out
+
+    def _corners(self, seeds: Words) -> Singles:
+        """Return ``(8, S, N)`` values at the corners of every point's cell, z fastest."""
         if self._table is None:
-            x, y, z = self._place[0]
-            for dx, dy, dz in np.ndindex(2, 2, 2):
-                yield fraction(mix(seed, x + np.int32(dx), y + np.int32(dy), z + np.int32(dz)))
-            return
-        axes, sizes, base = self._table
-        values = fraction(mix(seed, axes[0][:, None, None], axes[1][:, None], axes[2])).ravel()
-        for dx, dy, dz in np.ndindex(2, 2, 2):
-            yield values[(dx * sizes[1] + dy) * sizes[2] + dz :].take(base)
+            return self._own_corners(seeds)
+        axes, base = self._table
+        values = fraction(_hashed(seeds[:, None, None, None], axes))
+        _, _, high, wide = values.shape
+        values = values.reshape(len(seeds), -1)
+        out = np.empty((8, len(seeds), base.size), np.float32)
+        for row, (dx, dy, dz) in zip(out, _CORNERS, strict=True):
+            np.take(values[:, (dx * high + dy) * wide + dz :], base, axis=1, out=row, mode="clip")
+        return out
 
     def noise(self, seed: int) -> Singles:
         """Return smooth noise in [-1, 1], one number for each point."""
-        fades = self._place[1]
-        values = list(self._corners(seed))
-        for fade in reversed(fades):
-            values = [_between(values[i], values[i + 1], fade) for i in range(0, len(values), 2)]
+        return self.noises([seed])[0]
+
+    def noises(self, seeds: Sequence[int]) -> Singles:
+        """Return ``(S, N)`` noise, the same as `noise` of each seed: many seeds of few points cost about one."""
+        values = self._corners(np.array([_start(seed) for seed in seeds], np.uint32))
+        for fade in reversed(self._place[1]):
+            values = _between(values[0::2], values[1::2], fade)
         return values[0] * np.float32(2) - np.float32(1)
+
+
+_CORNERS = tuple(np.ndindex(2, 2, 2))
+
+
+def _outer(x: Steps, y: Steps, z: Steps) -> list[Words]:
+    return [_multiple(axis, prime) for axis, prime in zip((x, y, z), _PRIMES, strict=True)]
 
 
 def _between(low: Singles, high: Singles, part: Singles) -> Singles:

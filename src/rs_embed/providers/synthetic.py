@@ -22,9 +22,9 @@ from rs_embed.core.errors import ProviderError
 from rs_embed.core.imagery import ImageRequest, Interval, Scene
 from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.landscape import Ground, ground_at, numbers, reflect, turned
-from rs_embed.providers.noise import EARTH, sphere
+from rs_embed.providers.noise import EARTH, FEW, sphere
 from rs_embed.providers.radar import POLARISATIONS, backscatter
-from rs_embed.providers.sky import Sky, centre, cloudiness, outside_swath, sky
+from rs_embed.providers.sky import Above, Sky, centre, cloudiness, look_up, outside_swath, sky
 from rs_embed.providers.spectra import BANDS, CLOUD
 
 __all__ = ["SyntheticProvider"]
@@ -54,6 +54,11 @@ class _Block:
     def points(self) -> Floats:
         """``(3, N)`` metres from the Earth's centre, in the frame of the noise."""
         return turned(sphere(self.lon, self.lat)[0]) * EARTH
+
+    @cached_property
+    def above(self) -> Above:
+        """What lies between the points and the sky."""
+        return look_up(self.points, self.lon, self.lat)
 
     @cached_property
     def ground(self) -> Ground:
@@ -120,10 +125,15 @@ def _optical_scene(day: date, footprint: Any) -> Scene:
     cover = None
     if footprint is not None and not footprint.is_empty:
         middle = footprint.centroid
-        cell = centre(float(np.floor(middle.x)) + 0.5, float(np.clip(np.floor(middle.y), -90, 89)) + 0.5)
-        cover = round(100.0 * float(cloudiness(cell, day)[0]), 1)
+        cover = _cover(float(np.floor(middle.x)), float(np.clip(np.floor(middle.y), -90, 89)), day)
     bands = frozenset((*BANDS, "SCL"))
     return Scene(f"SYN-S2-{day:%Y%m%d}", _at(day, 10, 30), bands, cloud_cover=cover, item=day)
+
+
+@lru_cache(maxsize=1 << 14)
+def _cover(west: float, south: float, day: date) -> float:
+    """Return the cloud cover in the middle of a one-degree cell, percent."""
+    return round(100.0 * float(cloudiness(centre(west + 0.5, south + 0.5), day)[0]), 1)
 
 
 def _radar_scene(day: date, footprint: Any) -> Scene:
@@ -173,22 +183,24 @@ def _block(geobox: GeoBox, window: Window) -> _Block:
 
 def _paint_optical(block: _Block, scene: Scene, bands: Sequence[str]) -> Singles:
     day: date = scene.item
-    above = sky(block.points, block.lon, block.lat, day)
+    above = sky(block.above, day)
     wanted = [band for band in BANDS if band in bands or ("SCL" in bands and band in _GREENNESS)]
     below = dict(zip(wanted, reflect(block.ground, day, wanted), strict=True))
     missing = outside_swath(block.points, day)
     out = np.empty((len(bands), block.lon.size), np.float32)
-    for number, band in enumerate(bands):
-        if band == "SCL":
-            out[number] = _scene_classes(block.ground, above, *(below[each] for each in _GREENNESS))
-            out[number, missing] = 0
-        else:
-            out[number] = _through(above, below[band], CLOUD[BANDS.index(band)])
-            out[number, missing] = np.nan
+    colours = [number for number, band in enumerate(bands) if band != "SCL"]
+    at_once = [colours] if block.lon.size <= FEW else [[number] for number in colours]
+    for chosen in at_once if colours else ():
+        ground = np.stack([below[bands[number]] for number in chosen])
+        white = CLOUD[[BANDS.index(bands[number]) for number in chosen]][:, None]
+        out[chosen] = np.where(missing, np.float32(np.nan), _through(above, ground, white))
+    if "SCL" in bands:
+        classes = _scene_classes(block.ground, above, *(below[each] for each in _GREENNESS))
+        out[bands.index("SCL")] = np.where(missing, np.uint8(0), classes)
     return out
 
 
-def _through(above: Sky, reflectance: Singles, white: np.float32) -> Singles:
+def _through(above: Sky, reflectance: Singles, white: Singles) -> Singles:
     """Return whole numbers of the ground through shadows and clouds."""
     lit = np.where(above.shadow, reflectance * np.float32(0.4), reflectance)
     bright = white * (np.float32(0.5) + above.cloud * np.float32(0.8))
