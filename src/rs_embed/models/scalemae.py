@@ -62,7 +62,7 @@ class ScaleMae:
 
         (given,) = batch.inputs.values()
         sizes = given.gsd if self.input_res is None else np.full(len(given.gsd), self.input_res)
-        input_res = torch.from_numpy(sizes).float().to(given.pixels.device)
+        input_res = torch.tensor(sizes, dtype=torch.float32, device=given.pixels.device)
         rows, columns = self.net.grid
         code = ground_code(rows, columns, self.net.embed_dim, input_res)
         tokens = self.net(given.pixels[:, 0], code)
