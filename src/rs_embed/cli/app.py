@@ -55,13 +55,14 @@ def common(
     """Hold what all commands share."""
 
 
-def _show_usage(error: Any) -> None:
+def _show_usage(error: Any, arguments: Sequence[str]) -> None:
     """Print a wrong usage as one line; help that was asked for by giving nothing is shown whole."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return
-    asked = f"{error.ctx.command_path} --help" if error.ctx is not None else "rs-embed --help"
-    fail(f"{error.format_message().rstrip('.')}; see {asked}")
+    command = error.ctx.command_path if error.ctx is not None else f"rs-embed {arguments[0]}"
+    said = error.format_message().rstrip(".")
+    fail(f"{said}{'' if said.endswith('?') else ';'} see {command} --help")
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
@@ -83,7 +84,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except Usage as error:
-        _show_usage(error)
+        _show_usage(error, arguments)
         return 2
     except typer.Abort:
         return 130
@@ -129,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 130
     finally:
         signal.signal(signal.SIGTERM, before)
-        if not debug:
+        if not debug and sys.exc_info()[0] is not None:
             sys.excepthook = _bug  # typer sets its own
     if code == 130:
         note("stopped")

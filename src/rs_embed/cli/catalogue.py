@@ -10,9 +10,12 @@ import typer
 
 from rs_embed.cli.app import app, usage
 from rs_embed.cli.options import Json, ModelName
-from rs_embed.cli.printing import note, print_json, print_table, say_size
+from rs_embed.cli.printing import console, note, print_json, print_table, say_size
 
 __all__: list[str] = []
+
+ROOMY = 120
+"""Columns of a terminal that has room for the names of variants."""
 
 
 @app.command("models")
@@ -32,13 +35,15 @@ def models(
         print_json(facts)
     else:
         columns = ("model", "D", "D grid", "weights", "frames", "gsd (m)", "inputs", "variants", "licence")
-        rows = (_model_row(name, fact) for name, fact in facts.items())
+        named = console().width >= ROOMY
+        rows = (_model_row(name, fact, named=named) for name, fact in facts.items())
         print_table(columns, rows, right=("D", "D grid", "weights", "frames"))
     for plugin, reason in broken_plugins().items():
         note(f"warning: the plug-in {plugin!r} could not be loaded ({reason}); see rs-embed doctor")
 
 
-def _model_row(name: str, fact: dict[str, Any]) -> list[str]:
+def _model_row(name: str, fact: dict[str, Any], *, named: bool) -> list[str]:
+    """Return a model's cells; its variants are named where there is room."""
     if name != fact["model"]:
         return [name, *[""] * 5, f"= {fact['model']}", "", ""]
     inputs, default = list(fact["inputs"].values()), fact["variants"][fact["defaults"]["variant"]]
@@ -48,8 +53,9 @@ def _model_row(name: str, fact: dict[str, Any]) -> list[str]:
     gsd = " ".join(dict.fromkeys(f"{i['gsd_m']:g}" for i in inputs)) or "-"
     size = say_size(checkpoint["size_bytes"]) if checkpoint else "none"
     licence = re.split(r" \(|[;,] ", fact["license"].get("weights", ""))[0]
-    given, variants = ", ".join(fact["inputs"]) or "place", ", ".join(fact["variants"])
-    return [name, *dims, size, frames, gsd, given, variants if len(fact["variants"]) > 1 else "", licence]
+    taken = ", ".join(fact["inputs"]) or "place"
+    variants = ", ".join(fact["variants"]) if named else str(len(fact["variants"]))
+    return [name, *dims, size, frames, gsd, taken, variants, licence]
 
 
 @app.command("describe")

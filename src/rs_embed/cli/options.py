@@ -31,9 +31,10 @@ def _spec(context: typer.Context) -> Any:
     from rs_embed.core.errors import ModelError
     from rs_embed.core.registry import get_spec
 
-    named = context.params.get("model") or next(iter(context.params.get("names") or ()), None)
+    # of a command that is not typed to its end, click leaves the arguments where they are
+    named = [context.params.get("model"), *context.args]
     try:
-        return get_spec(named) if named else None
+        return next((get_spec(name) for name in named if name), None)
     except ModelError:
         return None
 

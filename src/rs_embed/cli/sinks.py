@@ -117,7 +117,7 @@ def write(results: Iterator[Embedding], target: Target, total: int, *, single: b
     failures: list[tuple[Any, str]] = []
     kept = _sorted_out(results, failures, keep_failed=target.keep_failed)
     if target.pca is not None:
-        kept = iter(_components(list(kept), target.pca))
+        kept = iter(_components(kept, target.pca))
     if target.out is None:
         for found in kept:
             _print_line(found)
@@ -127,11 +127,20 @@ def write(results: Iterator[Embedding], target: Target, total: int, *, single: b
                 _save(found, target.file_of(found.id), target.overwrite)
     else:
         _save_all(kept, target.out, single=single, overwrite=target.overwrite)
-    for name, said in failures:
-        fail(said if single else f"region {name}: {said}")
-    if failures and not single:
-        fail(f"{len(failures)} of {total} regions failed; the others are written")
+    _tell(failures, total, single=single)
     return len(failures)
+
+
+def _tell(failures: list[tuple[Any, str]], total: int, *, single: bool) -> None:
+    """Print which regions failed, those of one reason together."""
+    names: dict[str, list[str]] = {}
+    for name, said in failures:
+        names.setdefault(said, []).append(str(name))
+    for said, which in names.items():
+        fail(said if single else f"region{'s' if len(which) > 1 else ''} {', '.join(which)}: {said}")
+    if failures and not single:
+        rest = "the others are written" if len(failures) < total else "no embedding was made"
+        fail(f"{len(failures)} of {total} regions failed; {rest}")
 
 
 def _sorted_out(
@@ -146,14 +155,19 @@ def _sorted_out(
             yield found
 
 
-def _components(grids: list[Embedding], count: int) -> list[Embedding]:
+def _components(results: Iterator[Embedding], count: int) -> list[Embedding]:
     """Return the first principal components of grids, of one basis for all."""
     from rs_embed.core.embedding import fit_basis
+    from rs_embed.core.errors import SpecError
 
-    good = [grid for grid in grids if grid.ok]
-    if not good:
+    grids = []
+    for found in results:
+        if found.dim < count:  # before the work on all the others
+            raise SpecError(f"--pca {count}: the grids have {found.dim} dimensions")
+        grids.append(found)
+    if not any(grid.ok for grid in grids):
         return grids
-    basis = fit_basis(good, count)
+    basis = fit_basis(grids, count)
     return [_projected(grid, basis) if grid.ok else grid for grid in grids]
 
 

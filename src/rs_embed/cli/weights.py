@@ -53,7 +53,7 @@ def pull(
         except RSEmbedError as error:
             if len(wanted) == 1:
                 raise
-            fail(f"{name} {each}: {error}")
+            fail(str(error))
             failed = True
             continue
         records.append(found.record())

@@ -23,7 +23,7 @@ def one_span_each(temporal: Any, count: int) -> list[TemporalSpec]:
     """Return one span a region."""
     if temporal is None:
         start, end = DEFAULT_TIME
-        warn_user(f"temporal=None: using the package's default window {start}..{end}; pass TemporalSpec to choose")
+        warn_user(f"temporal=None: using the package's default window {start}..{end}; say temporal (--time) to choose")
         return [TemporalSpec.range(start, end)] * count
     if isinstance(temporal, TemporalSpec):
         return [temporal] * count

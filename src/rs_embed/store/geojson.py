@@ -1,4 +1,4 @@
-"""Regions in GeoJSON: a FeatureCollection, a Feature, a geometry, a list of them, or one a line."""
+"""Regions in GeoJSON: a FeatureCollection, a Feature, a geometry, a list of them, or one a line; and rows of JSON."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon",
 def read_geojson(text: str, owner: str) -> Table:
     """Return the features of GeoJSON text, as one document or one feature a line (RFC 8142, newline-delimited).
 
+    Objects without a ``type`` are rows of a table, such as ``{"id": "a", "lon": 11.4, "lat": 47.2}``.
+
     Raises
     ------
     SpecError
@@ -28,6 +30,8 @@ def read_geojson(text: str, owner: str) -> Table:
         content = json.loads(text)
     except ValueError as error:
         content = _lines(text, owner, error)
+    if _are_rows(content):
+        return _rows(content if isinstance(content, list) else [content], owner)
     if isinstance(content, dict):
         _check(content, owner, (*GEOMETRIES, "Feature", "FeatureCollection"))
         return table_of_features(content, owner)
@@ -36,6 +40,29 @@ def read_geojson(text: str, owner: str) -> Table:
     for each in content:
         _check(each, owner, (*GEOMETRIES, "Feature"))
     return table_of_features({"type": "FeatureCollection", "features": [_feature(each) for each in content]}, owner)
+
+
+def _are_rows(content: Any) -> bool:
+    """Whether JSON is an object, or a list of objects, of which none says that it is GeoJSON."""
+    rows = content if isinstance(content, list) else [content]
+    return bool(rows) and all(isinstance(row, dict) and "type" not in row for row in rows)
+
+
+def _rows(rows: list[dict[str, Any]], owner: str) -> Table:
+    """Return rows as columns; geometries in them are GeoJSON."""
+    if any(isinstance(row.get("geometry"), dict) for row in rows):
+        features = [
+            {
+                "type": "Feature",
+                "id": row.get("id"),
+                "geometry": row.get("geometry"),
+                "properties": {name: value for name, value in row.items() if name not in ("id", "geometry")},
+            }
+            for row in rows
+        ]
+        return table_of_features({"type": "FeatureCollection", "features": features}, owner)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return Table(owner, {name: [row.get(name) for row in rows] for name in names})
 
 
 def _feature(content: dict[str, Any]) -> dict[str, Any]:
