@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.rows import Row
 
-__all__ = ["run"]
+__all__ = ["forget_peak", "peak", "resident", "run"]
 
 TARGET_GB = 2.0
 FULL, QUICK = 4096, 2048
@@ -58,12 +58,13 @@ def _in_process(model: str, backend: str, pixels: int, file: str) -> dict[str, A
     return found
 
 
-def _resident() -> float:
+def resident() -> float:
+    """Return the resident size of this process, GB."""
     with open("/proc/self/statm") as stream:
         return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
-def _forget_peak() -> bool:
+def forget_peak() -> bool:
     """Let the peak begin anew (Linux); where that is not allowed, it is that of the whole process."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -72,7 +73,8 @@ def _forget_peak() -> bool:
     return True
 
 
-def _peak() -> float:
+def peak() -> float:
+    """Return the largest resident size so far, GB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024 / 1e9
@@ -99,13 +101,13 @@ def _child(model: str, backend: str, pixels: int, file: str) -> dict[str, Any]:
         )
 
     grid(128)
-    exact = _forget_peak()
-    base = _resident()
+    exact = forget_peak()
+    base = resident()
     start = time.perf_counter()
     found = grid(pixels)
     seconds = time.perf_counter() - start
     how = "" if exact else ", peak of the whole process"
-    return {"peak": _peak() - base, "base": base, "seconds": seconds, "shape": found.shape, "how": how}
+    return {"peak": peak() - base, "base": base, "seconds": seconds, "shape": found.shape, "how": how}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +132,7 @@ def _months(day: date, shift: int = 0) -> tuple[int, float]:
     return int(position), position % 1
 
 
+@lru_cache(maxsize=512)
 def crop_materials(day: date) -> Singles:
     """Return ``(crops * 4, materials)`` shares on a northern day: each crop four times, nine days behind to ahead."""
     shares = np.zeros((len(CROPS) * len(_SHIFTS), len(MATERIALS)), np.float32)
@@ -140,6 +142,7 @@ def crop_materials(day: date) -> Singles:
             for material, curve in zip(_GROUND, calendar, strict=True):
                 share = curve[month] * (1 - part) + curve[(month + 1) % 12] * part
                 shares[crop * len(_SHIFTS) + number, MATERIALS.index(material)] = share
+    shares.setflags(write=False)  # every point of a day shares it
     return shares
 
 
