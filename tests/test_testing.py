@@ -26,8 +26,8 @@ from rs_embed.testing import ContractError, Report, check_model, check_provider
 from rs_embed.testing.models import MODEL_CHECKS
 from rs_embed.testing.providers import PROVIDER_CHECKS
 
-QUICK = 40_000_000
-"""Weights of the largest net that is built here."""
+QUICK, LARGEST = 5_000_000, 100_000_000
+"""Weights of nets that are tried here every time, and in the full tests; the catalogue's own contract has them all."""
 PLACE, JUNE = PointBuffer(11.5, 48.1, 65), TemporalSpec.range("2022-06-01", "2022-06-20")
 
 
@@ -35,12 +35,17 @@ def smallest(spec: ModelSpec) -> str:
     return min(spec.variants, key=lambda name: spec.variants[name].parameters or 0)
 
 
-def quick(name: str) -> bool:
+def weights(name: str) -> int:
     spec = get_spec(name)
-    return (spec.variants[smallest(spec)].parameters or 0) <= QUICK
+    return spec.variants[smallest(spec)].parameters or 0
 
 
-@pytest.mark.parametrize("name", [name for name in list_models() if quick(name)])
+def ours() -> list[Any]:
+    small = [name for name in list_models() if weights(name) <= LARGEST]
+    return [pytest.param(n, marks=[pytest.mark.full] if weights(n) > QUICK else []) for n in small]
+
+
+@pytest.mark.parametrize("name", ours())
 def test_our_own_models_pass(name: str) -> None:
     spec = get_spec(name)
     if any(variant.checkpoint for variant in spec.variants.values()):
