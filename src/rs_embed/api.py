@@ -260,7 +260,7 @@ def iter_embeddings(
 
 def get_embedding_from_data(
     model: str,
-    data: UserData,
+    data: UserData | Sequence[UserData],
     *,
     modality: str | None = None,
     output: OutputSpec = _POOLED,
@@ -269,14 +269,14 @@ def get_embedding_from_data(
     precision: str = "float32",
     **model_options: Any,
 ) -> Embedding:
-    """Return the embedding of pixels of your own; see `get_embeddings_batch_from_data`."""
+    """Return the embedding of pixels of your own, one array or several of one place; see the batch function."""
     arguments = _arguments(None, None, modality, output, device, input_prep, precision, None, model_options)
     return _from_data(model, [data], arguments, "raise", False, single=True)[0]
 
 
 def _from_data(
     model: str,
-    datas: Sequence[UserData],
+    datas: Sequence[UserData | Sequence[UserData]],
     arguments: Mapping[str, Any],
     on_error: str,
     show_progress: bool | None,
@@ -293,7 +293,7 @@ def _from_data(
 
 def get_embeddings_batch_from_data(
     model: str,
-    datas: Sequence[UserData],
+    datas: Sequence[UserData | Sequence[UserData]],
     *,
     modality: str | None = None,
     output: OutputSpec = _POOLED,
@@ -310,19 +310,28 @@ def get_embeddings_batch_from_data(
     An array that covers the plan's window gives the vector of its region to the last bit; a smaller one is padded with
     invalid pixels. Without a georeference there is no place, and one pixel of the array is one pixel of the model.
 
+    Parameters
+    ----------
+    datas
+        One array for each region, or a tuple of several of one place, each of another sensor: the model's modality is
+        then the one of these sensors. The first array says where the region is and which of it is meant; the others are
+        resampled onto it, or, without a georeference, lie on its pixels (a single pixel counts everywhere).
+
     Raises
     ------
     ModelError
-        If the model cannot take the collection or the bands of the data.
+        If the model cannot take the collections together, or the bands of the data.
+    SpecError
+        If several arrays of one place are of one sensor, or it cannot be told where one of them lies.
     """
     if not isinstance(datas, Sequence) or isinstance(datas, str) or not datas:
-        raise ModelError("datas must be a non-empty list of UserData")
+        raise ModelError("datas must be a non-empty list of UserData, or of tuples of them")
     arguments = _arguments(None, None, modality, output, device, input_prep, precision, batch_size, model_options)
     return _from_data(model, datas, arguments, on_error, show_progress)
 
 
-def list_models_for_data(data: UserData) -> list[dict[str, Any]]:
-    """Return, for each model, whether it can take the data and why not otherwise.
+def list_models_for_data(data: UserData | Sequence[UserData]) -> list[dict[str, Any]]:
+    """Return, for each model, whether it can take the data (several arrays: together) and why not otherwise.
 
     Returns
     -------

@@ -19,7 +19,7 @@ from rs_embed.core.errors import ProviderError, SpecError
 from rs_embed.core.imagery import ImageRequest, ImageStack
 from rs_embed.core.sensors import SENSORS
 from rs_embed.core.specs import PointBuffer, TemporalSpec
-from rs_embed.providers.arrays import ArrayProvider, UserData
+from rs_embed.providers.arrays import ArrayProvider, ArraysProvider, UserData
 from rs_embed.providers.base import Provider
 
 UTM = Affine(10, 0, 500000, 0, -10, 5100000)
@@ -268,3 +268,50 @@ def test_from_xarray() -> None:
 def test_intervals_do_not_matter() -> None:
     span = (datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC))
     assert load(UserData(CUBE, "s2"), intervals=(span, span)).pixels.shape[0] == 1
+
+
+PLACED = {"crs": "EPSG:32633", "transform": UTM}
+
+
+def test_several_arrays_answer_each_for_its_sensor() -> None:
+    s2, s1 = UserData(CUBE, "s2", **PLACED), UserData(CUBE[:2] - 9000, "s1", **PLACED)
+    provider = ArraysProvider([s2, s1])
+    assert isinstance(provider, Provider)
+    assert [provider.offers(s) for s in ("sentinel-2-l2a", "sentinel-1", "dem")] == [True, True, False]
+    for data in (s2, s1):
+        (stack,), alone = provider.load(request(data), [s2.geobox]), load(data)
+        np.testing.assert_array_equal(stack.pixels, alone.pixels)
+    with pytest.raises(ProviderError, match="are of sentinel-2-l2a, sentinel-1, not of dem"):
+        provider.load(replace(request(s2), sensor="dem"), [s2.geobox])
+
+
+def test_another_array_is_resampled_onto_the_firsts_pixels() -> None:
+    s2 = UserData(CUBE, "s2", **PLACED)
+    coarse = np.stack((np.full((4, 5), 200.0), np.arange(20.0).reshape(4, 5)))
+    dem = UserData(coarse, "dem", crs="EPSG:32633", transform=Affine(100, 0, 499900, 0, -100, 5100100))
+    (stack,) = ArraysProvider([s2, dem]).load(request(dem), [s2.geobox])
+    assert stack.pixels.shape == (1, 2, 20, 30) and stack.valid.all()
+    np.testing.assert_allclose(stack.pixels[0, 0], 200, rtol=1e-6)
+    rows, columns = (np.mgrid[:20, :30] + 0.5) / 10  # in coarse pixels from the corner of the first array
+    np.testing.assert_allclose(stack.pixels[0, 1], 5 * (rows + 0.5) + columns + 0.5, atol=1e-3)
+
+
+@pytest.mark.parametrize("placed", [{}, PLACED])
+def test_an_array_without_a_georeference_lies_on_the_firsts_pixels(placed: dict[str, object]) -> None:
+    s2 = UserData(CUBE, "s2", **placed)  # type: ignore[arg-type]
+    relief = RNG.uniform(0, 50, (2, 20, 30)).astype(np.float32)
+    weather = np.float32([280, 0.1])[:, None, None]
+    provider = ArraysProvider([s2, UserData(relief, "dem"), UserData(weather, "era5")])
+    np.testing.assert_array_equal(next(provider.load(request(UserData(relief, "dem")), [s2.geobox])).pixels[0], relief)
+    (everywhere,) = provider.load(request(UserData(weather, "era5")), [s2.geobox])
+    assert (everywhere.pixels[0] == weather).all() and everywhere.valid.all()
+
+
+def test_arrays_that_cannot_be_laid_together() -> None:
+    s2 = UserData(CUBE, "s2", **PLACED)
+    with pytest.raises(SpecError, match="two of the arrays of one place are of sentinel-2-l2a"):
+        ArraysProvider([s2, s2])
+    with pytest.raises(SpecError, match=r"of dem has 4 x 5 pixels and no georeference, .* 20 x 30"):
+        ArraysProvider([s2, UserData(np.ones((2, 4, 5)), "dem")])
+    with pytest.raises(SpecError, match="of dem has a georeference and the first, of sentinel-2-l2a, has none"):
+        ArraysProvider([UserData(CUBE, "s2"), UserData(np.ones((2, 4, 5)), "dem", **PLACED)])

@@ -44,8 +44,8 @@ STEPS: Mapping[str, tuple[Normalize, tuple[str, ...]]] = {
 _SATELLITES = ("s2", "s1")
 """One of them has to be there: weather and relief alone say nothing of what grows on a pixel."""
 
-_WORKING_BYTES = 2**27
-"""Memory of one forward pass; sequences beyond it wait for the next."""
+_WORKING_BYTES = {"cpu": 2**25, "cuda": 2**30}
+"""Memory of one forward pass (what the processor's cache nearly holds); sequences beyond it wait for the next."""
 _COPIES = 12
 """Copies of the tokens that a block holds at its peak: qkv, the MLP's fourfold width, residuals and norms."""
 
@@ -68,7 +68,7 @@ class PixelSeries:
         latlons = torch.from_numpy(batch.pixel_lonlat[..., ::-1].reshape(-1, 2).copy())  # (N, H, W, 2) -> (N*H*W, 2)
         of_pixel = torch.from_numpy(months).repeat_interleave(H * W, dim=0).to(x.device)  # (N, T) -> (N*H*W, T)
         found = x.new_empty(len(x), self.net.embedding_size)
-        count = self._at_once(len(batch.inputs), T)
+        count = self._at_once(len(batch.inputs), T, x.device.type)
         for start in range(0, len(x), count):
             some = slice(start, start + count)
             found[some] = self.net(x[some], latlons[some], mask=hidden[some], month=of_pixel[some])
@@ -79,10 +79,11 @@ class PixelSeries:
         """Return the vectors as they are."""
         return vectors
 
-    def _at_once(self, inputs: int, steps: int) -> int:
+    def _at_once(self, inputs: int, steps: int, device: str) -> int:
         """How many pixels go through the net together."""
         longest = 2 + 8 * steps if inputs > 1 else 1 + 6 * steps
-        return max(1, _WORKING_BYTES // (longest * int(self.net.embedding_size) * 4 * _COPIES))
+        working = _WORKING_BYTES.get(device, 2**27)
+        return max(1, working // (longest * int(self.net.embedding_size) * 4 * _COPIES))
 
     def _sequences(self, inputs: Mapping[str, InputBatch], steps: int) -> tuple[Tensor, Tensor]:
         """The net's ``x`` and ``mask``, ``(N*H*W, T, 17)``."""
