@@ -19,6 +19,8 @@ _ENVELOPE = {0: 0, 1: 32, 2: 48, 3: 48, 4: 64}
 """Bytes of the envelope by its indicator (table 6 of the standard)."""
 _UNKNOWN = (-1, 0)
 """srs_id of an undefined cartesian and an undefined geographic system."""
+_LOCAL = ("ENGCRS", "LOCAL_CS", "undefined")
+"""How a definition begins that names no place on Earth: GDAL writes one where it knows no CRS."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _crs(database: sqlite3.Connection, layer: _Layer) -> Any:
         "SELECT organization, organization_coordsys_id, definition FROM gpkg_spatial_ref_sys WHERE srs_id = ?",
         (layer.srs_id,),
     ).fetchone()
-    if row is None:
+    if row is None or str(row[2]).startswith(_LOCAL):
         return None
     organization, code, definition = row
     return f"EPSG:{code}" if str(organization).upper() == "EPSG" else definition
