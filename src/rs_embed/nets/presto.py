@@ -85,8 +85,8 @@ class _Sequences(NamedTuple):
     """``(B, L, D)``; undefined where not kept."""
     keep: Tensor
     """``(B, L)`` bool."""
-    index: Tensor
-    """``(L,)``: place of each token in the list of all."""
+    numbers: Tensor
+    """``(L,)``: index of each token in the list of all."""
     place: Tensor
     """``(B, 1, D)``: the token of the place."""
 
@@ -221,11 +221,11 @@ class PrestoEncoder(nn.Module):
             As in `forward`, and if the samples keep different numbers of tokens.
         """
         given = self._sequences(x, latlons, mask, month, dynamic_world)
-        if len(lengths := given.keep.sum(dim=1).unique()) > 1:
-            raise ValueError(f"the samples keep different numbers of tokens: {lengths.tolist()}")
+        if len(lengths := _different(given.keep.sum(dim=1))) > 1:
+            raise ValueError(f"the samples keep different numbers of tokens: {lengths}")
         ((_, tokens),) = _by_length(given)
         out: Tensor = self.norm(self._encode(tokens))
-        kept = given.index.expand_as(given.keep)[given.keep].reshape(len(x), int(lengths))
+        kept = given.numbers.expand_as(given.keep)[given.keep].reshape(len(x), lengths[0])
         return out, kept
 
     def _encode(self, tokens: Tensor) -> Tensor:
@@ -302,15 +302,17 @@ def _months(month: int | Tensor, samples: int, steps: int, device: torch.device)
     """Month of every step ``(B, T)``, from 0."""
     given = torch.as_tensor(month, device=device)
     if given.is_floating_point() or bool(((given < 0) | (given > 11)).any()):
-        raise ValueError(f"months are whole numbers from 0 (January) to 11, got {given.unique().tolist()}")
-    if given.ndim == 2:
-        if given.shape != (samples, steps):
-            raise ValueError(f"month must be one number, ({samples},) or ({samples}, {steps}), got {given.shape}")
-        return given.long()
-    if given.ndim == 1 and len(given) != samples:
+        raise ValueError(f"months are whole numbers from 0 (January) to 11, got {_different(given)}")
+    if tuple(given.shape) not in ((), (samples,), (samples, steps)):
         raise ValueError(f"month must be one number, ({samples},) or ({samples}, {steps}), got {tuple(given.shape)}")
+    if given.ndim == 2:
+        return given.long()
     following = (given.reshape(-1, 1) + torch.arange(steps, device=device)) % 12  # (1 or B, T)
     return following.long().expand(samples, steps)
+
+
+def _different(values: Tensor) -> list[int]:
+    return sorted(set(values.flatten().tolist()))
 
 
 def _by_length(given: _Sequences) -> Iterator[tuple[Tensor | None, Tensor]]:
@@ -319,7 +321,7 @@ def _by_length(given: _Sequences) -> Iterator[tuple[Tensor | None, Tensor]]:
         yield None, torch.cat((given.place, given.tokens), dim=1)
         return
     lengths = given.keep.sum(dim=1)
-    for length in lengths.unique().tolist():
+    for length in _different(lengths):
         rows = torch.nonzero(lengths == length)[:, 0]
         keep = given.keep[rows]
         tokens = given.tokens[rows][keep].reshape(len(rows), length, given.tokens.shape[2])  # (b, L, D) -> (b, K, D)
