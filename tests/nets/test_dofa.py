@@ -10,13 +10,13 @@ import torch
 from golden_rule import Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from rs_embed.core.model_spec import GoldenCase
 from rs_embed.models.certificates.dofa import CERTIFICATE
 from rs_embed.nets.dofa import DofaV1, DofaV2, v1_state, v2_state
 from rs_embed.nets.layers import frequencies
-from rs_embed.nets.wavelengths import CODE_WIDTH, wavelength_code
+from rs_embed.nets.wavelengths import CODE_WIDTH, KernelGenerator, wavelength_code
 
 CASES = golden_rule.cases("dofa")
 PUBLISHED = golden_rule.spec("dofa")["published"]
@@ -129,6 +129,22 @@ def test_a_code_is_float32_on_the_cpu_whatever_it_is_given() -> None:
     code = wavelength_code(WAVES.double() * 1000, frequencies(CODE_WIDTH))
     assert code.dtype == torch.float32 and code.shape == (4, CODE_WIDTH)
     assert torch.equal(code[:, 0], (WAVES * 1000).sin()), "the first frequency is 1"
+
+
+@pytest.mark.parametrize(("heads", "depth"), [(4, 1), (8, 2)])
+def test_the_generator_is_torchs_encoder_with_learned_tokens(heads: int, depth: int) -> None:
+    torch.manual_seed(0)
+    ours = KernelGenerator(50, 7, heads=heads, depth=depth).eval()
+    layer = nn.TransformerEncoderLayer(CODE_WIDTH, heads, dim_feedforward=2048, dropout=0.0, activation="gelu")
+    theirs = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False).eval()
+    prefix = "transformer_encoder."
+    state = {n.removeprefix(prefix): v for n, v in ours.state_dict().items() if n.startswith(prefix)}
+    theirs.load_state_dict(state, strict=True)
+    codes = torch.randn(5, CODE_WIDTH)
+    with torch.inference_mode():
+        out = theirs(torch.cat((ours.weight_tokens, codes, ours.bias_token)))
+        wanted = {"kernel": ours.fc_weight(out[128:-1] + codes), "bias": ours.fc_bias(out[-1])}
+        golden_rule.assert_equal(dict(zip(("kernel", "bias"), ours(codes), strict=True)), wanted, 1e-6)
 
 
 def test_codes_stay_float32_where_weights_are_halves() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rs_embed.nets.layers import Block, frequencies
-from rs_embed.nets.vit import as_grid, encoder_state, position_parameter
+from rs_embed.nets.vit import as_grid, encoder_state
 from rs_embed.nets.wavelengths import CODE_WIDTH, KernelGenerator, ResidualMlp, wavelength_code
 
 __all__ = ["DofaV1", "DofaV2", "WavePatchEmbed", "v1_state", "v2_state"]
@@ -108,7 +108,7 @@ class DofaV1(nn.Module):
         self.add_module("fc_norm" if global_pool else "norm", nn.LayerNorm(embed_dim, eps=norm_eps))
         self.patch_embed = WavePatchEmbed(patch_size, embed_dim)
         self.cls_token = nn.Parameter(torch.randn(1, 1, embed_dim) * 0.02)
-        self.pos_embed = position_parameter((self.side, self.side), embed_dim)
+        self.pos_embed = nn.Parameter(torch.randn(1, 1 + self.side**2, embed_dim) * 0.02, requires_grad=False)
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio=mlp_ratio, eps=norm_eps) for _ in range(depth)
         )
