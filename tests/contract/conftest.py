@@ -13,6 +13,7 @@ from rs_embed import reset_runtime
 from rs_embed.core import registry
 from rs_embed.core.model_spec import Build, ModelSpec
 from rs_embed.core.registry import get_spec, list_models
+from rs_embed.inference.random_weights import random_encoder
 
 PREFIXES = ("", "visual.", "encoder.", "module.", "model.", "backbone.", "image_encoder.", "vision_model.")
 
@@ -72,13 +73,8 @@ def make_checkpoint(spec: ModelSpec, variant: str, folder: Path) -> Path:
     chosen = spec.adapt(spec.variants[variant], {})
     bands = {name: item.bands for name, item in spec.inputs.items()}
     sensors = {name: item.sources[0].sensor for name, item in spec.inputs.items()}
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        net = spec.encoder(Build(chosen, {n: o.default for n, o in spec.options.items()}, bands, sensors)).net
-        for name, weight in net.named_parameters():
-            if weight.ndim == 1 and not weight.any():  # biases that begin as zero
-                torch.nn.init.normal_(weight, std=0.02)
-            assert torch.isfinite(weight).all(), f"{name} is not initialised"
+    build = Build(chosen, {n: o.default for n, o in spec.options.items()}, bands, sensors)
+    net = random_encoder(spec, build).net
     assert chosen.checkpoint is not None
     file = folder / f"{spec.name}-{variant}.pt"
     torch.save(published(net.state_dict(), chosen.checkpoint.convert), file)
