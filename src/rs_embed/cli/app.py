@@ -11,6 +11,7 @@ from types import FrameType, TracebackType
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from rs_embed import __version__
 from rs_embed.cli.printing import fail, note
@@ -23,8 +24,25 @@ EPILOG = "Exit codes: 0 done, 1 an error, a failed region or a failed check, 2 w
 Usage: type[Exception] = typer.BadParameter.__mro__[1]
 """click's UsageError: newer versions of typer carry a click of their own."""
 
+
+class _Commands(TyperGroup):
+    """Ends in silence where the reader of standard output has gone."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            # or Python complains when it flushes at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(128 + signal.SIGPIPE) from error
+        return found
+
+
 app = typer.Typer(
     name="rs-embed",
+    cls=_Commands,
     help="One call turns a place and a time into an embedding of any remote-sensing foundation model.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -81,7 +99,6 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
     """Run one command and return its exit code."""
     try:
         code = app(list(arguments), prog_name="rs-embed", standalone_mode=False)
-        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except Usage as error:
         _show_usage(error, arguments)
@@ -93,9 +110,6 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
             raise
         fail(str(error))
         return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
-        return 128 + signal.SIGPIPE
     except OSError as error:
         if debug:
             raise
