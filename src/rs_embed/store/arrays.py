@@ -77,7 +77,7 @@ def write_npz(embeddings: Sequence[Embedding], path: Path, *, many: bool) -> Non
 def read_npz(path: Path) -> tuple[list[Embedding], bool]:
     """Return what `write_npz` wrote."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             found = dict(file) if hasattr(file, "files") else {}
     except _DAMAGED as error:
         raise StoreError(f"{path.name} is damaged or no .npz: {error}") from error

@@ -58,8 +58,10 @@ def write_netcdf(embeddings: Sequence[Embedding], path: Path, *, many: bool) -> 
         chunks = (min(len(embeddings), 4096), embeddings[0].dim)
     found.attrs |= {"Conventions": _CF, "rs_embed_many": int(many)}
     packing = {"embedding": {"zlib": True, "complevel": 4, "shuffle": True, "chunksizes": chunks}}
+    # By way of memory: HDF5 brings the whole process down where a disk is full.
+    content = found.to_netcdf(engine=_ENGINE, encoding=packing)
     with atomic(path) as temporary:
-        found.to_netcdf(temporary, engine=_ENGINE, encoding=packing)
+        temporary.write_bytes(content)
 
 
 def _grid_dataset(embedding: Embedding) -> xarray.Dataset:
