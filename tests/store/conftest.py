@@ -12,7 +12,11 @@ import pytest
 from rs_embed import BBox, Embedding, OutputSpec, PointBuffer, Polygon, TemporalSpec, get_embeddings_batch
 
 RING = [[11.44, 47.43], [11.46, 47.431], [11.45, 47.44], [11.44, 47.43]]
-PLACES = [PointBuffer(11.457, 47.442, 150), Polygon({"type": "Polygon", "coordinates": [RING]}), BBox(11, 47, 11.01, 47.01)]
+PLACES = [
+    PointBuffer(11.457, 47.442, 150),
+    Polygon({"type": "Polygon", "coordinates": [RING]}),
+    BBox(11, 47, 11.01, 47.01),
+]
 LABELS: list[dict[str, Any]] = [
     {"crop": "wheat", "count": 3, "yield": 2.5, "irrigated": True, "id": 9},
     {"crop": None, "count": None, "yield": 4, "irrigated": False, "id": None},

@@ -163,9 +163,13 @@ def test_large_tables_have_several_row_groups(path: Path) -> None:
 
 
 def test_a_block_that_fails_writes_nothing(vectors: list[Embedding], path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), TableWriter(path) as table:
-        table.write(vectors[0])
-        raise KeyboardInterrupt
+    def stopped() -> None:
+        with TableWriter(path) as table:
+            table.write(vectors[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert list(path.parent.iterdir()) == []
 
 

@@ -69,7 +69,11 @@ def test_a_grid_that_was_cropped(suffix: str, grids: list[Embedding], tmp_path: 
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )

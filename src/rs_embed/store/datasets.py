@@ -24,8 +24,6 @@ def _vectors(embeddings: Iterable[Embedding] | Embedding, owner: str) -> list[Em
     found = [embeddings] if isinstance(embeddings, Embedding) else list(embeddings)
     if not found:
         raise SpecError(f"{owner} needs at least one embedding")
-    for each in found:
-        check_same_space(found[0], each, owner)
     first = next((e for e in found if e.ok), found[0])
     for each in found:
         check_same_space(first, each, owner)
