@@ -184,14 +184,16 @@ class Lattice:
 
     def noise(self, seed: int) -> Singles:
         """Return smooth noise in [-1, 1], one number for each point."""
-        return self.noises([seed])[0]
+        one: Singles = self.noises([seed])[0]
+        return one
 
     def noises(self, seeds: Sequence[int]) -> Singles:
         """Return ``(S, N)`` noise, the same as `noise` of each seed: many seeds of few points cost about one."""
         values = self._corners(np.array([_start(seed) for seed in seeds], np.uint32))
         for fade in reversed(self._place[1]):
             values = _between(values[0::2], values[1::2], fade)
-        return values[0] * np.float32(2) - np.float32(1)
+        spread: Singles = values[0] * np.float32(2) - np.float32(1)
+        return spread
 
 
 _CORNERS = tuple(np.ndindex(2, 2, 2))
