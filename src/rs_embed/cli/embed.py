@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -168,13 +168,13 @@ class _Work:
     ids: Sequence[Any]
     single: bool
     """Whether it can only ever be one region."""
-    start: Callable[[], Generator[Embedding]]
+    start: Callable[[], Iterator[Embedding]]
     """One embedding a region; a failed one says why in ``meta["error"]``."""
 
 
 def _places(model: str, where: Where, pixels: o.Pixels, settings: dict[str, Any]) -> _Work:
     """Return the work over imagery of a backend."""
-    from rs_embed import iter_embeddings
+    from rs_embed.api import iter_embeddings
     from rs_embed.core.region_table import Regions
     from rs_embed.core.registry import get_spec
 
@@ -224,5 +224,5 @@ def _run(work: _Work, target: Target) -> int:
     total = len(work.ids)
     results = work.start()  # tells what is wrong with the call, and waits to be asked
     target.check_files(work.ids, single=work.single)
-    with closing(results), tracked(results, total, target) as followed:
+    with closing(results), tracked(results, total, target) as followed:  # type: ignore[type-var]
         return write(followed, target, total, single=work.single)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,7 +183,7 @@ def check_rasters(files: Sequence[str], collection: str | None, useless: list[st
 
 def rasters(
     model: str, paths: Sequence[Path], about: Mapping[str, Any], arguments: Mapping[str, Any]
-) -> Generator[Embedding]:
+) -> Iterator[Embedding]:
     """Yield the embeddings of raster files, some at a time so that memory does not grow with their number."""
     from rs_embed.core.errors import RSEmbedError
     from rs_embed.providers.arrays import UserData

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_embed.core.errors import SpecError
+from rs_embed.core.errors import ModelError, SpecError
 from rs_embed.core.geometry import locate
 from rs_embed.core.imagery import ImageRequest, ImageStack, geobox_dict
 from rs_embed.core.sensors import canonical_bands, find_sensor
@@ -104,6 +105,12 @@ def _span(temporal: TemporalSpec) -> dict[str, Any]:
     return {"mode": temporal.mode, "start": start.date().isoformat(), "end": end.date().isoformat()}
 
 
+def _frame(name: str, index: int, span: tuple[datetime, datetime] | None, stack: ImageStack) -> dict[str, Any]:
+    """Return which frame of which input it is, and whether it holds a usable pixel."""
+    start, end = (None, None) if span is None else (each.date().isoformat() for each in span)
+    return {"input": name, "index": index, "start": start, "end": end, "empty": not bool(stack.valid[index].any())}
+
+
 def inspect_input(
     session: Session,
     provider: Provider,
@@ -118,6 +125,8 @@ def inspect_input(
     if picture is not None:
         check_picture(picture)
     _check_range(value_range)
+    if not session.setup.inputs:
+        raise ModelError(f"{session.setup.spec.name} takes no imagery: there is no input to inspect")
     plan = session.plan(norm_spatial(spatial), temporal)
     whole = plan.footprint
     if max(whole.height, whole.width) // plan.step > MAX_SIDE:
@@ -129,19 +138,13 @@ def inspect_input(
         stack = next(iter(provider.load(plan.requests[name], [part])))
         scenes[name] = plain(stack.scenes)
         if picture is not None:
-            drawn = draw(stack.pixels[:, colour_bands(item.sensor, item.bands)], stack.valid)
+            shown = colour_bands(item.sensor, plan.requests[name].bands)
+            drawn = draw(stack.pixels[:, shown], stack.valid)
             rows += [drawn[i : i + PER_ROW] for i in range(0, len(drawn), PER_ROW)]
         for index in range(len(stack.pixels)):
-            start, end = intervals[min(index, len(intervals) - 1)] if intervals else (None, None)
-            empty = not bool(stack.valid[index].any())
-            frame: dict[str, Any] = {
-                "input": name,
-                "index": index,
-                "start": None if start is None else start.date().isoformat(),
-                "end": None if end is None else end.date().isoformat(),
-                "empty": empty,
-            }
-            if not empty:
+            span = intervals[min(index, len(intervals) - 1)] if intervals else None
+            frame = _frame(name, index, span, stack)
+            if not frame["empty"]:
                 frame["report"] = quality_report(
                     stack.pixels[index],
                     stack.valid[index],
