@@ -11,6 +11,7 @@ import pytest
 import torch
 import xarray as xr
 from affine import Affine
+from fakes import FakeProvider
 from numpy.typing import NDArray
 from pyproj import Transformer
 
@@ -325,13 +326,27 @@ def test_arrays_may_come_in_any_order_but_the_first_says_where(test_data: Path, 
     assert alone.meta["modality"] == "s2"
 
 
+@pytest.mark.parametrize("modality", ["s2+s1+era5+dem", "s1+dem"])
+def test_painted_weather_and_relief_go_with_the_sensors(modality: str, weights: Path) -> None:
+    place, box = PointBuffer(11.5, 48.1, 60), PointBuffer(11.5, 48.1, 20)
+    call: dict[str, Any] = {"temporal": TemporalSpec.range("2022-05-01", "2022-08-01"), "backend": "synthetic"}
+    call |= {"checkpoint": str(weights), "output": GRID, "modality": modality}
+    large, small = (get_embedding("presto", spatial=each, **call) for each in (place, box))
+    assert list(large.meta["inputs"]) == modality.split("+") and np.isfinite(large.values()).all()
+    row = round((large.geobox.affine.f - small.geobox.affine.f) / 10)
+    column = round((small.geobox.affine.c - large.geobox.affine.c) / 10)
+    height, width = small.shape[1:]
+    assert_close(large.values()[:, row : row + height, column : column + width], small.values())
+
+
 def test_backends_without_weather_say_so(weights: Path) -> None:
+    call: dict[str, Any] = {"temporal": TemporalSpec.parse("2022"), "checkpoint": str(weights), "modality": "s2+era5"}
     with pytest.raises(ProviderError, match="takes era5 as its input 'era5'"):
-        get_embedding(
-            "presto",
-            spatial=PointBuffer(11.5, 48.1, 20),
-            temporal=TemporalSpec.parse("2022"),
-            backend="synthetic",
-            modality="s2+era5",
-            checkpoint=str(weights),
-        )
+        get_embedding("presto", spatial=PointBuffer(11.5, 48.1, 20), backend=Bare(), **call)
+
+
+class Bare(FakeProvider):
+    """A backend of Sentinel-2 alone."""
+
+    def offers(self, sensor: str) -> bool:
+        return sensor == "sentinel-2-l2a"

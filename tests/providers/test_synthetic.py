@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ from rasterio import Affine
 from rs_embed.core.errors import ProviderError
 from rs_embed.core.imagery import ImageRequest, Scene
 from rs_embed.providers import landscape, synthetic
+from rs_embed.providers.climate import RELIEF, WEATHER, relief, weather
 from rs_embed.providers.landscape import CLASSES, CROP, FOREST, TOWN, WATER, classes, ground, surface
 from rs_embed.providers.noise import Lattice, cells, sphere
 from rs_embed.providers.spectra import BANDS, CROPS
@@ -24,6 +26,7 @@ from rs_embed.providers.synthetic import SyntheticProvider
 PROVIDER = SyntheticProvider()
 LON, LAT = 119.97, 27.16  # a town on a river
 S1_BANDS = ("VV", "VH")
+PAINTED = {"sentinel-2-l2a": (*BANDS, "SCL"), "sentinel-1": S1_BANDS, "era5": WEATHER, "dem": RELIEF}
 
 
 def request(sensor: str = "sentinel-2-l2a", lon: float = LON, lat: float = LAT) -> ImageRequest:
@@ -77,10 +80,10 @@ CROPS_OF_A_LATTICE = [
 
 
 @pytest.mark.parametrize("geobox", LATTICES.values(), ids=LATTICES)
-@pytest.mark.parametrize("sensor", ["sentinel-2-l2a", "sentinel-1"])
+@pytest.mark.parametrize("sensor", PAINTED)
 def test_a_crop_is_equal_to_the_bit(geobox: GeoBox, sensor: str) -> None:
-    bands = (*BANDS, "SCL") if sensor == "sentinel-2-l2a" else S1_BANDS
-    for scene in scenes(sensor=sensor)[20:24]:
+    bands = PAINTED[sensor]
+    for scene in scenes(2021, sensor=sensor)[-4:]:
         whole = PROVIDER.read(scene, bands, geobox)
         assert whole.shape == (len(bands), *geobox.shape) and whole.dtype == np.float32
         for row, column, height, width in CROPS_OF_A_LATTICE:
@@ -281,6 +284,36 @@ def test_what_is_not_painted_is_refused() -> None:
         scenes(sensor="landsat-c2-l2")
     with pytest.raises(ProviderError, match="'B10'"):
         PROVIDER.read(scenes()[0], ("B4", "B10"), LATTICES["utm"])
+
+
+def test_weather_has_a_scene_a_month_and_relief_one() -> None:
+    found = scenes(sensor="era5")
+    assert [f"{scene.time:%m-%d}" for scene in found] == [f"{month:02}-15" for month in range(1, 13)]
+    (only,) = PROVIDER.search(request("dem"), (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)))
+    assert only.bands == {"elevation", "slope"}
+    (stack,) = PROVIDER.load(replace(request("dem"), bands=("slope", "elevation"), geobox=SMALL), [SMALL])
+    assert stack.pixels.shape == (1, 2, *SMALL.shape) and stack.valid.all() and np.isnat(stack.times).all()
+
+
+def test_the_slope_is_that_of_the_elevation() -> None:
+    lon, lat = degrees(SMALL)
+    elevation, slope = relief(lon.ravel(), lat.ravel()).reshape(2, *SMALL.shape)
+    north, east = np.gradient(elevation, 10.0)
+    steep = np.degrees(np.arctan(np.hypot(north, east)))[1:-3, 1:-3]
+    assert np.corrcoef(steep.ravel(), slope[1:-3, 1:-3].ravel())[0, 1] > 0.95
+    assert np.median(np.abs(steep - slope[1:-3, 1:-3])) < 1
+    assert elevation.min() >= 0 and (slope[2:-4, 2:-4][steep[1:-1, 1:-1] == 0] < 1).all()
+
+
+def test_it_is_colder_in_winter_and_uphill() -> None:
+    lon, lat = LON + np.arange(400) * 1e-3, np.full(400, 47.0)
+    january, july = (weather(lon, lat, date(2022, month, 15)) for month in (1, 7))
+    assert (july[0] - january[0] > 10).all() and 250 < january[0].min() < july[0].max() < 320
+    south = [weather(lon, -lat, date(2022, month, 15), ("temperature_2m",)) for month in (1, 7)]
+    assert (south[0] > south[1]).all()
+    assert 0 < january[1].min() < january[1].max() < 0.2
+    elevation = relief(lon, lat, ("elevation",))[0]
+    assert july[0][elevation.argmax()] < july[0][elevation.argmin()] - 0.004 * np.ptp(elevation)
 
 
 def test_pixels_beyond_the_earth_are_empty() -> None:

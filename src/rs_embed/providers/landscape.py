@@ -23,12 +23,14 @@ __all__ = [
     "CLASSES",
     "CROP",
     "FOREST",
+    "SHORE",
     "TOWN",
     "WATER",
     "Ground",
     "classes",
     "ground",
     "ground_at",
+    "height",
     "materials",
     "numbers",
     "reflect",
@@ -178,6 +180,15 @@ def _streets(mosaic: Cells) -> tuple[Singles, Singles, Singles]:
     block = fraction(mix(31, mosaic.number, *keys))
     plot = (u * np.float32(1 / 23)).astype(np.int32), (v * np.float32(1 / 19)).astype(np.int32)
     return street, block, fraction(mix(32, mosaic.number, *keys, *plot))
+
+
+SHORE = np.float32(-0.665)
+"""Height of the lakes' shores."""
+
+
+def height(points: Floats) -> Singles:
+    """Return the relief, about -1 to 1, at points in metres from the Earth's centre, in the frame of the noise."""
+    return _Octaves(points).sum(_HEIGHT, _RELIEF)
 
 
 def ground_at(points: Floats, lat: Floats) -> Ground:

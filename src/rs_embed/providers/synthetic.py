@@ -1,4 +1,4 @@
-"""Sentinel-2 and Sentinel-1 of a painted landscape: imagery anywhere on Earth, without a network, known to the bit.
+"""A painted landscape as satellites see it, its relief and weather: anywhere on Earth, without a network, to the bit.
 
 A pixel is the landscape at its centre (coarser pixels are samples too, not means), so its value depends on its ground
 coordinates and the date alone: on no lattice, region, tile or process.
@@ -21,6 +21,7 @@ from pyproj import Transformer
 from rs_embed.core.errors import ProviderError
 from rs_embed.core.imagery import ImageRequest, Interval, Scene
 from rs_embed.providers.base import SceneProvider
+from rs_embed.providers.climate import RELIEF, WEATHER, relief, weather
 from rs_embed.providers.landscape import Ground, ground_at, numbers, reflect, turned
 from rs_embed.providers.noise import EARTH, FEW, sphere
 from rs_embed.providers.radar import POLARISATIONS, backscatter
@@ -33,9 +34,12 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Window = tuple[int, int, int, int]
 
-_OPTICAL, _RADAR = "sentinel-2-l2a", "sentinel-1"
+_OPTICAL, _RADAR, _WEATHER, _RELIEF = "sentinel-2-l2a", "sentinel-1", "era5", "dem"
+_SENSORS = (_OPTICAL, _RADAR, _WEATHER, _RELIEF)
 _EVERY = {_OPTICAL: (5, 4), _RADAR: (6, 1)}
 """Days between scenes and the remainder of their ordinal."""
+_SURVEYED = datetime(2021, 4, 22, tzinfo=UTC)
+"""When the relief is said to have been published: it has no other date."""
 _WATER, _VEGETATION, _BARE = 6, 4, 5
 _GREENNESS = ("B4", "B8")
 _AT_ONCE = 1 << 14
@@ -74,29 +78,29 @@ class SyntheticProvider(SceneProvider):
 
     def offers(self, sensor: str) -> bool:
         """Whether the landscape is painted as that sensor sees it."""
-        return sensor in _EVERY
+        return sensor in _SENSORS
 
     def search(self, request: ImageRequest, interval: Interval) -> list[Scene]:
-        """Return a scene for every fifth (Sentinel-2) or sixth (Sentinel-1) day of the interval."""
-        if request.sensor not in _EVERY:
-            known = ", ".join(_EVERY)
+        """Return scenes: every fifth (Sentinel-2) or sixth day (Sentinel-1), every month (weather), one of relief."""
+        if request.sensor not in _SENSORS:
+            known = ", ".join(_SENSORS)
             raise ProviderError(f"the synthetic landscape has no {request.sensor!r}; it has {known}")
-        make = _optical_scene if request.sensor == _OPTICAL else _radar_scene
         start, end = (moment.astimezone(UTC) for moment in interval)
-        scenes = (make(day, request.footprint) for day in _days(request.sensor, start.date(), end.date()))
+        scenes = _scenes(request, start.date(), end.date())
         return [scene for scene in scenes if start <= scene.time < end]
 
     def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> NDArray[np.float32]:
         """Return the landscape at the pixel centres, NaN outside the swath and the Earth.
 
-        Sentinel-2 is in whole numbers (reflectance * 10000) and SCL classes, Sentinel-1 in linear power.
+        Sentinel-2 is in whole numbers (reflectance * 10000) and SCL classes, Sentinel-1 in linear power; elevation in
+        metres, slope in degrees, temperature in kelvins, a month's precipitation in metres.
         """
         if geobox.crs is None:
             raise ProviderError("the synthetic landscape needs a place: give a region with coordinates (a CRS)")
         absent = [band for band in bands if band not in scene.bands]
         if absent:
             raise ProviderError(f"scene {scene.id} has no band {absent[0]!r}; it has {', '.join(sorted(scene.bands))}")
-        paint = _paint_optical if "SCL" in scene.bands else _paint_radar
+        paint = next(paint for band, paint in _PAINTS.items() if band in scene.bands)
         height, width = (int(side) for side in geobox.shape)
         out = np.empty((len(bands), height, width), np.float32)
         for window in _windows(height, width):
@@ -106,6 +110,18 @@ class SyntheticProvider(SceneProvider):
             values[:, block.off] = np.nan
             out[:, top:bottom, left:right] = values.reshape(len(bands), bottom - top, right - left)
         return out
+
+
+def _scenes(request: ImageRequest, first: date, last: date) -> Iterator[Scene]:
+    """Yield the scenes of a sensor whose days lie between two."""
+    if request.sensor == _RELIEF:
+        yield Scene("SYN-DEM", _SURVEYED, frozenset(RELIEF))
+    elif request.sensor == _WEATHER:
+        for month in range(12 * first.year + first.month - 1, 12 * last.year + last.month):
+            yield _weather_scene(date(month // 12, month % 12 + 1, 15))
+    else:
+        make = _optical_scene if request.sensor == _OPTICAL else _radar_scene
+        yield from (make(day, request.footprint) for day in _days(request.sensor, first, last))
 
 
 def _days(sensor: str, first: date, last: date) -> Iterator[date]:
@@ -141,6 +157,10 @@ def _radar_scene(day: date, footprint: Any) -> Scene:
     ascending = bool(day.toordinal() // 6 % 2)
     orbit, hour = ("ascending", 17) if ascending else ("descending", 5)
     return Scene(f"SYN-S1-{day:%Y%m%d}", _at(day, hour, 45), frozenset(POLARISATIONS), orbit=orbit, item=day)
+
+
+def _weather_scene(day: date) -> Scene:
+    return Scene(f"SYN-ERA5-{day:%Y%m}", _at(day, 0, 0), frozenset(WEATHER), item=day)
 
 
 def _windows(height: int, width: int) -> Iterator[Window]:
@@ -217,3 +237,15 @@ def _scene_classes(place: Ground, above: Sky, red: Singles, near: Singles) -> ND
 def _paint_radar(block: _Block, scene: Scene, bands: Sequence[str]) -> Singles:
     ascending = scene.orbit == "ascending"
     return backscatter(block.ground, block.points, scene.item, ascending=ascending, bands=bands)
+
+
+def _paint_relief(block: _Block, scene: Scene, bands: Sequence[str]) -> Singles:
+    return relief(block.lon, block.lat, bands)
+
+
+def _paint_weather(block: _Block, scene: Scene, bands: Sequence[str]) -> Singles:
+    return weather(block.lon, block.lat, scene.item, bands)
+
+
+_PAINTS = {"SCL": _paint_optical, "VV": _paint_radar, "elevation": _paint_relief, "temperature_2m": _paint_weather}
+"""By a band that only this sensor's scenes have."""
