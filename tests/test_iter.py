@@ -77,7 +77,7 @@ def test_results_come_before_all_is_loaded() -> None:
     stream = each(places(1000), backend=provider)
     next(stream)
     assert 0 < len(provider.loaded) < 200
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     loaded = len(provider.loaded)
     assert loaded < 300 and not [t for t in threading.enumerate() if t.name.startswith("rs-embed-load")]
 
@@ -105,7 +105,7 @@ def test_one_that_waits_for_others_of_its_size_holds_few_up() -> None:
     stream = each(places(2000, (40, *(50,) * 1999)), backend=provider)
     next(stream)
     assert len(provider.loaded) < 500
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
 
 def test_failures_have_their_place() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rs_embed.core.describe import describe
@@ -230,7 +230,7 @@ def iter_embeddings(
     show_progress: bool | None = None,
     precision: str = "float32",
     **model_options: Any,
-) -> Iterator[Embedding]:
+) -> Generator[Embedding, None, None]:
     """Return an iterator over the embeddings of many places, in their order, whose memory does not grow with them.
 
     What can be told before any work is told by this call; regions are loaded and embedded, a little ahead, as the

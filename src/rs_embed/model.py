@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rs_embed.core.describe import describe
@@ -105,7 +105,7 @@ class Model:
         temporal: TemporalSpec | Sequence[TemporalSpec] | None = None,
         on_error: str = "raise",
         show_progress: bool | None = None,
-    ) -> Iterator[Embedding]:
+    ) -> Generator[Embedding, None, None]:
         """Embed many regions one after the other, with flat memory; all is as in `rs_embed.iter_embeddings`."""
         from rs_embed.inference.calls import iter_regions
 

@@ -268,6 +268,14 @@ def layered(path: Path) -> Path:
     return path
 
 
+def test_long_cells_are_read_and_the_process_stays_as_it_was(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    detailed = Point(10, 48).buffer(0.01, quad_segs=3000)
+    found = read_regions(written(tmp_path / "a.csv", f'wkt\n"{detailed.wkt}"\n'))[0]
+    assert isinstance(found, PolygonSpec) and found.shape.equals(detailed) and len(detailed.wkt) > limit
+    assert csv.field_size_limit() == limit
+
+
 def test_layers_are_chosen(tmp_path: Path) -> None:
     file = layered(tmp_path / "a.gpkg")
     assert len(read_regions(file, layer='odd "name"')) == 1 and len(read_regions(file, layer="fields")) == 3
@@ -378,6 +386,7 @@ FAULTS: dict[str, tuple[str, str | bytes, dict[str, Any], tuple[str, ...]]] = {
     "no JSON": ("a.geojson", "{", {}, ("a.geojson", "not JSON")),
     "a broken line": ("a.ndjson", '{"type":"Point","coordinates":[1,2]}\n{\n', {}, ("line 2", "not JSON")),
     "no GeoJSON": ("a.json", '{"type":"Topology"}', {}, ("'Topology'", "FeatureCollection")),
+    "odd properties": ("a.json", '{"type":"Feature","properties":[1],"geometry":null}', {}, ("properties", "list")),
     "CSV as JSON": ("a.geojson", POINTS, {}, ("not GeoJSON", "delimited text", "rename")),
     "JSON as CSV": ("a.csv", '{"type":"Point","coordinates":[1,2]}', {}, ("not delimited text", "GeoJSON")),
     "CSV as a GeoPackage": ("a.gpkg", POINTS, {}, ("not GeoPackage", "delimited text")),

@@ -7,7 +7,7 @@ from typing import Any
 
 from rs_embed.core.errors import SpecError
 from rs_embed.core.region_columns import Table
-from rs_embed.core.region_table import check_ids
+from rs_embed.core.region_table import check_ids, properties_of
 from rs_embed.core.regions import WGS84
 
 __all__ = ["table_of_features", "table_of_frame"]
@@ -25,7 +25,7 @@ def table_of_features(content: Mapping[str, Any], owner: str) -> Table:
         features = [content if kind == "Feature" else {"type": "Feature", "geometry": content}]
     if not isinstance(features, list | tuple) or not all(isinstance(f, Mapping) for f in features):
         raise SpecError(f"{owner}: its member 'features' must be a list of Features")
-    properties = [f.get("properties") or {} for f in features]
+    properties = [properties_of(f) for f in features]
     names = list(dict.fromkeys(str(name) for each in properties for name in each))
     named = any(f.get("id") is not None for f in features)
     declared = content.get("crs") or {}

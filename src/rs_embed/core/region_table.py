@@ -32,6 +32,7 @@ __all__ = [
     "label_of",
     "list_regions",
     "norm_regions",
+    "properties_of",
     "single_region",
 ]
 
@@ -350,10 +351,18 @@ def single_region(spatial: Any) -> Sequence[Any]:
     return norm_regions(spatial)
 
 
+def properties_of(feature: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the properties of a GeoJSON Feature; none where there are none."""
+    found = feature.get("properties") or {}
+    if not isinstance(found, Mapping):
+        raise SpecError(f"the properties of a Feature must be an object, got {type(found).__name__}")
+    return found
+
+
 def feature_of(spatial: Any) -> tuple[RegionId | None, dict[str, Scalar]]:
     """Return name and labels of a GeoJSON Feature; none of anything else."""
     if not isinstance(spatial, Mapping) or spatial.get("type") != "Feature":
         return None, {}
-    labels = {str(k): label_of(v) for k, v in (spatial.get("properties") or {}).items()}
+    labels = {str(k): label_of(v) for k, v in properties_of(spatial).items()}
     name = spatial["id"] if spatial.get("id") is not None else labels.pop("id", None)
     return (None if name is None else id_of(name)), labels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from rs_embed.core.embedding import Embedding
@@ -88,7 +88,7 @@ def embed_regions(
 
 def iter_regions(
     session: Session, provider: Provider, spatials: Any, temporal: Any, on_error: str, show_progress: bool | None
-) -> Iterator[Embedding]:
+) -> Generator[Embedding, None, None]:
     """Check at once what `embed_regions` checks; return an iterator that embeds as it is asked."""
     check_on_error(on_error)
     found, spans = _rows(spatials, temporal)

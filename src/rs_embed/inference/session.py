@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,7 +132,7 @@ class Session:
 
     def ordered(
         self, jobs: Iterator[Job], total: int, *, on_error: str = "raise", progress: Progress = _no_progress
-    ) -> Iterator[Embedding]:
+    ) -> Generator[Embedding, None, None]:
         """Yield results in order, holding only those that overtook an earlier region.
 
         Raises

@@ -48,7 +48,7 @@ def read_delimited(text: str, owner: str) -> Table:
     first = text.lstrip("\r\n").partition("\n")[0]
     bare = re.sub(r'"[^"]*"', "", first)
     delimiter = max(DELIMITERS, key=bare.count)
-    csv.field_size_limit(_LONGEST_CELL)
+    limit = csv.field_size_limit(_LONGEST_CELL)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[list[str]] = []
     numbers: list[int] = []
@@ -59,6 +59,8 @@ def read_delimited(text: str, owner: str) -> Table:
                 numbers.append(lines.line_num)
     except csv.Error as error:
         raise SpecError(f"{owner}: line {lines.line_num} is not delimited text ({error})") from error
+    finally:
+        csv.field_size_limit(limit)
     if not rows:
         raise SpecError(f"{owner} is empty: it holds no region")
     names = [name.strip() for name in rows[0]]
