@@ -30,7 +30,7 @@ lint: $(DEV)  ## ruff and mypy
 
 docs: $(DEV)  ## build the pages into site/
 	$(BIN)/python docs/generate.py
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(DEV)  ## speed and memory, as ratios measured in one run
 	$(BIN)/python -m benchmarks

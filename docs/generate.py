@@ -184,7 +184,7 @@ def page(facts: dict[str, Any]) -> str:
         f"# {name}\n\n{facts['title']}.{aliases}\n",
         "```python\n"
         "from rs_embed import OutputSpec, PointBuffer, TemporalSpec, get_embedding\n\n"
-        f'place, time = PointBuffer(11.5, 48.1, 640), TemporalSpec.range("2022-06-01", "2022-08-01")\n'
+        f'place, time = PointBuffer(11.5, 48.1, 320), TemporalSpec.range("2022-06-01", "2022-08-01")\n'
         f'vector = get_embedding("{name}", spatial=place, temporal=time, backend="auto")\n'
         f'grid = get_embedding("{name}", spatial=place, temporal=time, backend="auto", output=OutputSpec.grid())\n'
         "```\n",

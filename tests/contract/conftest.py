@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_models import shallow, smallest
 
 from rs_embed import reset_runtime
 from rs_embed.core import registry
@@ -16,23 +16,6 @@ from rs_embed.core.registry import get_spec, list_models
 from rs_embed.inference.random_weights import random_encoder
 
 PREFIXES = ("", "visual.", "encoder.", "module.", "model.", "backbone.", "image_encoder.", "vision_model.")
-
-
-LARGE = 50_000_000
-"""Weights of a variant from which on the contract runs on a net of the same width with fewer blocks."""
-BLOCKS = 2
-DEPTHS = ("depth", "layers", "num_layers", "encoder_depth")
-"""What nets call their number of blocks."""
-
-
-def shallow(spec: ModelSpec) -> ModelSpec:
-    """The model with its smallest variant cut to two blocks, or itself where that variant is small enough."""
-    name = smallest(spec)
-    variant = spec.variants[name]
-    deep = {key: BLOCKS for key in DEPTHS if isinstance(n := variant.config.get(key), int) and n > BLOCKS}
-    if (variant.parameters or 0) <= LARGE or not deep:
-        return spec
-    return replace(spec, variants={**spec.variants, name: replace(variant, config={**variant.config, **deep})})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,11 +27,6 @@ def shallow_models() -> Iterator[dict[str, ModelSpec]]:
         for name, spec in cut.items():
             patch.setitem(registry._registered, name, spec)
         yield {name: real[name] for name in cut}
-
-
-def smallest(spec: ModelSpec) -> str:
-    """Name of the variant with the fewest weights."""
-    return min(spec.variants, key=lambda name: spec.variants[name].parameters or 0)
 
 
 def published(
