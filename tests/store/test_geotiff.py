@@ -13,6 +13,7 @@ from rasterio.windows import Window
 
 from rs_embed import Embedding, StoreError, load, save
 from rs_embed.core.georeference import geobox_from_dict, grid_array
+from rs_embed.store.convention import convention_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use .@. matmul:PendingDeprecationWarning")  # of rasterio's own code
 
@@ -38,6 +39,15 @@ def test_it_lies_where_the_grid_says(grids: list[Embedding], tmp_path: Path) -> 
         assert json.loads(file.tags()["geoemb"])["geoemb:type"] == "pixel"
         x, y = file.xy(0, 0)
         assert (x, y) == (float(grid.data.x[0]), float(grid.data.y[0]))  # type: ignore[union-attr]
+
+
+def test_the_convention_tells_pixels_from_patches() -> None:
+    meta = {"geobox": {"transform": [160.0, 0, 0, 0, -160.0, 0]}, "effective_gsd": 10.0, "model": "m"}
+    patches = json.loads(convention_of(meta, 4, grid=True))
+    assert patches["geoemb:type"] == "chip" and patches["geoemb:gsd"] == 10.0
+    assert patches["geoemb:chip_layout"] == {"layout_type": "regular_grid", "chip_size": [16, 16]}
+    pixels = json.loads(convention_of(meta | {"input_prep": {"resolved_mode": "pixel"}}, 4, grid=True))
+    assert pixels["geoemb:type"] == "pixel" and pixels["geoemb:gsd"] == 160.0 and "geoemb:chip_layout" not in pixels
 
 
 def directories(path: Path) -> list[tuple[int, int]]:

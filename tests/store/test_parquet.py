@@ -90,6 +90,7 @@ def test_the_geo_footer_describes_the_geometries(vectors: list[Embedding], path:
     assert shapes[3] is None
     assert column["geometry_types"] == sorted({s.geom_type for s in shapes[:3]})
     assert column["bbox"] == shapely.total_bounds(np.array(shapes[:3], object)).tolist()
+    assert ask(path, "typeof(geometry)")[0] == ("GEOMETRY('OGC:CRS84')",)
     boxes = ask(path, "bbox.xmin, bbox.ymin, bbox.xmax, bbox.ymax")
     assert boxes[:3] == [s.bounds for s in shapes[:3]] and boxes[3] == (None,) * 4
     assert column["covering"]["bbox"]["ymax"] == ["bbox", "ymax"]
@@ -109,6 +110,7 @@ def test_the_footer_follows_the_convention_of_embeddings(vectors: list[Embedding
     assert found["geoemb:dimensions"] == vectors[0].dim
     assert found["geoemb:model"] == vectors[0].meta["model_source"]
     assert found["geoemb:gsd"] == 10.0
+    assert found["geoemb:chip_layout"]["chip_size"] == vectors[0].meta["input_prep"]["window_px"]
 
 
 def test_its_regions_can_be_embedded_again(vectors: list[Embedding], path: Path) -> None:

@@ -82,7 +82,8 @@ def _plane(code: int) -> tuple[Any, Any]:
     """Return the ways from degrees to a plane and back."""
     from pyproj import Transformer
 
-    return tuple(Transformer.from_crs(*pair, always_xy=True).transform for pair in ((4326, code), (code, 4326)))
+    there, back = (Transformer.from_crs(*pair, always_xy=True) for pair in ((4326, code), (code, 4326)))
+    return there.transform, back.transform
 
 
 def _square(spatial: PointBuffer) -> Any:

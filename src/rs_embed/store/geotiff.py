@@ -24,7 +24,13 @@ from rs_embed.store.records import describe, foreign, restore
 __all__ = ["read_geotiff", "write_geotiff"]
 
 _TILE = 512
-_DEFLATE = {"compress": "deflate", "predictor": 3, "interleave": "band", "bigtiff": "if_safer"}
+_DEFLATE = {
+    "compress": "deflate",
+    "predictor": 3,
+    "interleave": "band",
+    "bigtiff": "if_safer",
+    "num_threads": "all_cpus",
+}
 
 
 @contextmanager
