@@ -193,7 +193,7 @@ USAGE = {
     "files and a place": (("embed", "rcf", "a.tif", *POINT, "--collection", "s2"), "--point"),
     "files and a backend": (("embed", "rcf", "a.tif", "--collection", "s2", "--backend", "auto"), "--backend"),
     "files of what?": (("embed", "rcf", "a.tif"), "--collection"),
-    "a table as a file": (("embed", "rcf", "points.csv"), "--regions points.csv"),
+    "a table as a file": (("embed", "rcf", "points.csv", *WHEN), "--regions points.csv"),
     "standard input and more": (("embed", "rcf", "-", "a.tif", "--collection", "s2"), "stands alone"),
     "standard input twice": (("embed", "rcf", "-", "--regions", "-"), "--regions and -"),
     "cite and json": (("describe", "rcf", "--cite", "--json"), "--cite and --json"),

@@ -131,7 +131,8 @@ def _variant_row(name: str, variant: dict[str, Any]) -> list[str]:
 
 
 def _weights_row(name: str, checkpoint: dict[str, Any]) -> list[str]:
-    return [name, f"{checkpoint['repository'] or checkpoint['url']} {checkpoint['file']}", checkpoint["pin"]]
+    where = f"{checkpoint['repository']} {checkpoint['file']}" if checkpoint["repository"] else checkpoint["url"]
+    return [name, where, checkpoint["pin"]]
 
 
 def _option_row(name: str, option: dict[str, Any]) -> list[str]:

@@ -32,7 +32,7 @@ from rs_embed.cli.options import (
     one_place,
     span_of,
 )
-from rs_embed.cli.printing import console, print_json, print_table
+from rs_embed.cli.printing import console, counted, print_json, print_table
 
 __all__: list[str] = []
 
@@ -131,7 +131,7 @@ def _print_report(found: dict[str, Any]) -> None:
     typer.echo(f"{sensor['collection']} at {sensor['scale_m']:g} m, {span['start']}..{span['end']}, {found['backend']}")
     if "report" in found:
         scenes = sum(len(frame) for frame in found["scenes"])
-        _print_bands(found["report"], sensor["bands"], f"{scenes} scenes")
+        _print_bands(found["report"], sensor["bands"], counted(scenes, "scene"))
     else:
         _print_frames(found)
     for file in found["artifacts"].values():
@@ -150,7 +150,7 @@ def _print_bands(report: dict[str, Any], bands: list[str], scenes: str) -> None:
 
 
 def _print_frames(found: dict[str, Any]) -> None:
-    typer.echo(f"{found['model']} would get {found['n_frames']} frames, {found['n_empty']} of them empty")
+    typer.echo(f"{found['model']} would get {counted(found['n_frames'], 'frame')}, {found['n_empty']} empty")
     rows = []
     for frame in found["frames"]:
         report = frame.get("report")

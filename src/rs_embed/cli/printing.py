@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "fail", "note", "print_json", "print_table", "say_size"]
+__all__ = ["console", "counted", "fail", "note", "print_json", "print_table", "say_size"]
 
 WIDE = 400
 """Columns of a table that is not read on a terminal, so that nothing is cut."""
@@ -39,7 +39,7 @@ def note(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print indented JSON on standard output."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def console() -> Console:
@@ -70,6 +70,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console().print(table)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return ``1 scene``, ``2 scenes``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def say_size(count: int | None) -> str:

@@ -163,12 +163,12 @@ def check_rasters(files: Sequence[str], collection: str | None, useless: list[st
     """
     from rs_embed.core.errors import SpecError
 
-    if useless:
-        usage(f"{' and '.join(useless)} does not go with files of your own, which are embedded as they are")
     paths = [Path(name) for name in files]
     for path in paths:
         if path.suffix.lower() in TABLES and collection is None:
             usage(f"{path} looks like a table of regions: give it as --regions {path}")
+    if useless:
+        usage(f"{' and '.join(useless)} does not go with files of your own, which are embedded as they are")
     if collection is None:
         usage("files of your own need --collection, which says what their pixels are, such as --collection s2")
     seen: dict[str, Path] = {}
