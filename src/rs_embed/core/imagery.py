@@ -69,6 +69,8 @@ class ImageRequest:
     """Scenes with more cloud cover than this percentage are left out."""
     orbit: str | None = None
     """``ascending`` or ``descending``."""
+    collection: str | None = None
+    """What the user calls the sensor's imagery; a provider that has several such collections takes this one."""
 
     def canonical(self) -> dict[str, Any]:
         """Return the request as plain JSON types."""
@@ -82,6 +84,7 @@ class ImageRequest:
             "mask": self.mask,
             "cloudy_pct": self.cloudy_pct,
             "orbit": self.orbit,
+            **({} if self.collection is None else {"collection": self.collection}),
         }
 
     def key(self) -> str:
@@ -109,6 +112,10 @@ class ImageStack:
         For each frame, the scenes that it was made from: ``{"id", "datetime", "cloud_cover"}``.
     observations
         ``(clear, total)`` pixel observations over all scenes read, for the clear fraction.
+    origin
+        ``(backend, source)`` where the provider that was asked is not the one that answered.
+    notes
+        What a careful reader should know of how the pixels came about; ``meta["warnings"]`` lists them.
     """
 
     pixels: NDArray[np.float32]
@@ -118,6 +125,8 @@ class ImageStack:
     missing_bands: tuple[str, ...] = ()
     scenes: tuple[tuple[Mapping[str, Any], ...], ...] = ()
     observations: tuple[int, int] = (0, 0)
+    origin: tuple[str, str] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         frames, _, height, width = self._shape4()

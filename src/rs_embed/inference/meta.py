@@ -53,6 +53,8 @@ class RegionRecord:
     found: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     times: dict[str, list[str | None]] = field(default_factory=dict)
     checks: list[dict[str, Any]] = field(default_factory=list)
+    origins: dict[str, tuple[str, str]] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
@@ -73,6 +75,9 @@ class RegionRecord:
                 self.missing[name] = stack.missing_bands
             self.found[name] = self.found[name] | seen if name in self.found else seen
             self.times[name] = [None if np.isnat(t) else str(t) for t in stack.times]
+            self.notes |= dict.fromkeys(stack.notes)
+            if stack.origin is not None:
+                self.origins[name] = stack.origin
 
     def add_checks(self, reports: list[dict[str, Any]]) -> None:
         """Keep the quality reports of one block."""
@@ -294,7 +299,14 @@ def _warnings(plan: Plan, record: RegionRecord) -> list[str]:
             notes.append(f"fed with {item.sensor.id}, trained on {', '.join(trained) or 'other imagery'}")
     if record.missing:
         notes.append(f"bands that the imagery lacks: {json.dumps(plain(record.missing))}")
-    return notes
+    return notes + sorted(record.notes)
+
+
+def _origin(plan: Plan, record: RegionRecord, provider: Provider) -> dict[str, str]:
+    """Name the path that the pixels really took; inputs that took several are listed."""
+    taken = [record.origins.get(name, (provider.name, provider.source)) for name in plan.setup.inputs]
+    backends, sources = (", ".join(dict.fromkeys(each[i] for each in taken)) for i in (0, 1))
+    return {"backend": backends, "source": sources} if record.origins else {}
 
 
 _LOUD = ("less than half", "the effective ground", "the polygon was")
@@ -337,6 +349,7 @@ def assemble(
         "conditioning": plain(_conditioning(plan, record)),
         "input_check": sorted(record.checks, key=lambda report: str(report["name"])) or None,
         "warnings": _warnings(plan, record),
+        **_origin(plan, record, provider),
     }
     if plan.output.mode == "pooled":
         meta["pooled_shape"] = list(data.shape)

@@ -129,6 +129,7 @@ class Plan:
                 mask=item.sensor.mask,
                 cloudy_pct=100.0 if item.wanted.cloudy_pct is None else float(item.wanted.cloudy_pct),
                 orbit=item.wanted.orbit,
+                collection=item.wanted.collection,
             )
         return found
 
