@@ -246,6 +246,8 @@ def published(tmp_path: Path) -> Iterator[str]:
             name: replace(default, checkpoint=Checkpoint(file, url=f"{url}/{file}", sha256=digest, size=len(CONTENT)))
             for name, file in (("small", "small.pt"), ("changed", "other.pt"), ("gone", "gone.pt"))
         }
+        unknown = Checkpoint("small.pt", url=f"{url}/small.pt?unpinned")
+        variants["unpinned"] = replace(default, checkpoint=unknown)
         variants["free"] = replace(default, checkpoint=None)
         licence = {"code": "MIT", "weights": "CC-BY-4.0"}
         rs_embed.register(replace(base, name="loopback", aliases=(), variants=variants, licence=licence))
@@ -275,6 +277,18 @@ def test_weights_are_pulled_verified_and_found_again(command: Caller, cache: Pat
     assert found[0].topic == "cache"
 
 
+def test_what_has_no_hash_is_held_to_its_first_download(command: Caller, cache: Path, published: str) -> None:
+    asked = ("pull", published, "--variant", "unpinned")
+    assert "nothing yet" in command.ok(*asked).out
+    assert "the hash of the first download" in command.ok(*asked).out
+    (path,) = (cache / "weights").rglob("small.pt")
+    assert path.stat().st_mode & 0o044 == 0o044  # the cache of a group
+    path.write_bytes(CONTENT[:-8] + b"changed.")
+    said = command(*asked)
+    assert said.code == 1
+    assert "not the same file" in said.err
+
+
 def test_every_variant_is_pulled_and_those_that_fail_are_told(command: Caller, cache: Path, published: str) -> None:
     said = command("pull", published, "--all")
     assert said.code == 1
@@ -282,7 +296,7 @@ def test_every_variant_is_pulled_and_those_that_fail_are_told(command: Caller, c
     assert "not the same file" in said.lines[0]
     assert "404" in said.lines[1]
     assert "nothing to pull" in said.out
-    assert len(list((cache / "weights").rglob("*.pt"))) == 1
+    assert len(list((cache / "weights").rglob("*.pt"))) == 2
     assert not list((cache / "weights").rglob("*.part"))
 
 

@@ -62,10 +62,13 @@ def pull(model: str, variant: str, *, progress: Progress | None = None) -> Pulle
     licence = spec.licence.get("weights", "not stated")
     if checkpoint is None:
         return Pulled(spec.name, variant, None, 0, None, "the model has no weights", licence)
-    path = locate(checkpoint, who=f"{spec.name} {variant}", progress=progress)
     told = "the hash in the catalogue"
     if checkpoint.sha256 is None:
-        told = "the first download" + (f" of revision {checkpoint.revision}" if checkpoint.revision else "")
+        place = place_of(checkpoint)
+        seen = place.with_name(f"{place.name}.sha256").is_file()
+        told = "the hash of the first download" if seen else "nothing yet: its hash is required from now on"
+        told += f"; revision {checkpoint.revision}" if checkpoint.revision else ""
+    path = locate(checkpoint, who=f"{spec.name} {variant}", progress=progress)
     return Pulled(spec.name, variant, path, path.stat().st_size, file_sha256(path), told, licence)
 
 

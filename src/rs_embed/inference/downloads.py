@@ -26,6 +26,7 @@ Progress = Callable[[int, int | None], None]
 """Told the bytes that are there and the bytes that are coming in all, where the server says."""
 
 _CHUNK = 1 << 20
+_READABLE = 0o644  # a cache may be shared, and temporary files are their owner's only
 _TIMEOUT_S = 60
 
 
@@ -79,6 +80,7 @@ def _remember(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as stream:
             stream.write(text)
+        os.chmod(stream.name, _READABLE)
         os.replace(stream.name, path)
     except OSError:
         return
@@ -246,6 +248,7 @@ def _download_from_url(checkpoint: Checkpoint, url: str, place: Path, who: str, 
                     progress(stream.tell(), None if announced is None else int(announced))
             if announced is not None and stream.tell() != int(announced):
                 raise OSError(f"the connection ended after {stream.tell()} of {announced} bytes")
+        part.chmod(_READABLE)
         os.replace(part, place)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _unreachable(checkpoint, place, who, f"{type(error).__name__}: {error}") from error
