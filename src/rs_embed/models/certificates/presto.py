@@ -59,6 +59,8 @@ def _run(case: GoldenCase) -> dict[str, NDArray[Any]]:
     net: Any = loaded(_built(case.config), case, encoder_state)
     given: dict[str, Any] = {name: torch.from_numpy(np.asarray(value)) for name, value in case.inputs.items()}
     given.pop("eval_task", None)  # says which of the outputs the authors' forward returns
+    if "dynamic_world" in given:
+        given["dynamic_world"] = given["dynamic_world"].long()  # the authors' preprocessing makes it float
     dtype = next(net.parameters()).dtype
     arguments = {"x": given.pop("x").to(dtype), "latlons": given.pop("latlons"), **given}
     found = {}
