@@ -11,10 +11,10 @@ from rs_embed.core.errors import SpecError
 from rs_embed.core.notices import warn_user
 from rs_embed.core.region_table import Regions, list_regions, single_region
 from rs_embed.core.specs import TemporalSpec
-from rs_embed.inference.session import Result, Session
+from rs_embed.inference.session import Session
 from rs_embed.providers.base import Provider
 
-__all__ = ["check_on_error", "embed_regions", "iter_regions", "one_span_each", "progress_bar"]
+__all__ = ["check_on_error", "embed_regions", "iter_regions", "one_span_each", "progress_bar", "regions_and_spans"]
 
 DEFAULT_TIME = ("2022-06-01", "2022-09-01")
 
@@ -35,17 +35,17 @@ def one_span_each(temporal: Any, count: int) -> list[TemporalSpec]:
     raise SpecError(f"temporal={temporal!r} must be a TemporalSpec, such as TemporalSpec.year(2022)")
 
 
-def progress_bar(show: bool | None) -> Any:
+def progress_bar(show: bool | None, said: str = "embedding") -> Any:
     """Return a wrapper that draws a progress bar on standard error where somebody watches."""
 
-    def draw(results: Iterator[Result], total: int) -> Iterator[Result]:
+    def draw(results: Iterator[Any], total: int) -> Iterator[Any]:
         if show is False or (show is None and (total < 2 or not sys.stderr.isatty())):
             yield from results
             return
         from rich.console import Console
         from rich.progress import track
 
-        yield from track(results, total=total, description="embedding", console=Console(stderr=True))
+        yield from track(results, total=total, description=said, console=Console(stderr=True))
 
     return draw
 
@@ -56,7 +56,9 @@ def check_on_error(on_error: str) -> None:
         raise SpecError(f"on_error={on_error!r} is not known; accepted: 'raise', 'return'")
 
 
-def _rows(spatials: Any, temporal: Any, *, single: bool = False) -> tuple[Sequence[Any], list[TemporalSpec]]:
+def regions_and_spans(
+    spatials: Any, temporal: Any, *, single: bool = False
+) -> tuple[Sequence[Any], list[TemporalSpec]]:
     """Return the regions and one span each: the call's, else their own, else the default."""
     found = single_region(spatials[0]) if single else list_regions(spatials)
     own = found.temporals if isinstance(found, Regions) else None
@@ -81,7 +83,7 @@ def embed_regions(
         If ``spatials`` is no list of at least one region.
     """
     check_on_error(on_error)
-    found, spans = _rows(spatials, temporal, single=single)
+    found, spans = regions_and_spans(spatials, temporal, single=single)
     jobs = list(session.jobs(found, spans, provider))
     return session.collect(jobs, on_error=on_error, progress=progress_bar(show_progress), single=single)
 
@@ -91,6 +93,6 @@ def iter_regions(
 ) -> Generator[Embedding, None, None]:
     """Check at once what `embed_regions` checks; return an iterator that embeds as it is asked."""
     check_on_error(on_error)
-    found, spans = _rows(spatials, temporal)
+    found, spans = regions_and_spans(spatials, temporal)
     jobs = session.jobs(found, spans, provider)
     return session.ordered(jobs, len(found), on_error=on_error, progress=progress_bar(show_progress))

@@ -18,9 +18,10 @@ from types import ModuleType
 from typing import Any
 
 from rs_embed.core.errors import CheckpointError, MissingExtraError
+from rs_embed.core.folders import cache_dir
 from rs_embed.core.model_spec import Checkpoint
 
-__all__ = ["cache_dir", "file_sha256", "locate", "place_of", "require"]
+__all__ = ["at_hand", "cache_dir", "file_sha256", "locate", "place_of", "require"]
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes that are there and the bytes that are coming in all, where the server says."""
@@ -28,12 +29,6 @@ Progress = Callable[[int, int | None], None]
 _CHUNK = 1 << 20
 _READABLE = 0o644  # a cache may be shared, and temporary files are their owner's only
 _TIMEOUT_S = 60
-
-
-def cache_dir() -> Path:
-    """Return the folder for downloads: ``RS_EMBED_CACHE_DIR``, or ``~/.cache/rs-embed``."""
-    named = os.environ.get("RS_EMBED_CACHE_DIR")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "rs-embed"
 
 
 def require(module: str, *, why: str) -> ModuleType:
@@ -94,6 +89,17 @@ def place_of(checkpoint: Checkpoint) -> Path:
             folder / "url" / hashlib.sha256(str(checkpoint.url).encode()).hexdigest()[:16] / Path(checkpoint.file).name
         )
     return folder / checkpoint.repository.replace("/", "--") / (checkpoint.revision or "unpinned") / checkpoint.file
+
+
+def at_hand(checkpoint: Checkpoint) -> Path | None:
+    """Return where a published file lies on this machine, its hash untested; None where it has to be downloaded."""
+    place = place_of(checkpoint)
+    if place.is_file():
+        return place
+    try:
+        return _in_hub_cache(checkpoint, None)
+    except MissingExtraError:
+        return None
 
 
 def locate(checkpoint: Checkpoint, *, who: str, progress: Progress | None = None) -> Path:

@@ -19,7 +19,7 @@ from rs_embed.core.model_spec import Build, ModelSpec
 from rs_embed.inference.features import check_encoder
 from rs_embed.inference.setup import Setup
 
-__all__ = ["Runtime", "load_runtime", "reset"]
+__all__ = ["Runtime", "check_precision", "load_runtime", "pick_device", "reset"]
 
 KEPT = 2
 """Loaded models that stay in memory."""
@@ -112,6 +112,12 @@ def pick_device(device: str, *, torch_needed: bool) -> str:
     return str(found)
 
 
+def check_precision(precision: str) -> None:
+    """Raise `ModelError` unless it is one of `PRECISIONS`."""
+    if precision not in PRECISIONS:
+        raise ModelError(f"precision={precision!r} is not known; accepted: {', '.join(map(repr, PRECISIONS))}")
+
+
 def load_runtime(setup: Setup, device: str, precision: str = "float32") -> Runtime:
     """Return the encoder of a setup with its weights, loading it only where it is not loaded yet.
 
@@ -120,8 +126,7 @@ def load_runtime(setup: Setup, device: str, precision: str = "float32") -> Runti
     ModelError
         For an unknown device or precision, a missing extra, or weights that do not fit.
     """
-    if precision not in PRECISIONS:
-        raise ModelError(f"precision={precision!r} is not known; accepted: {', '.join(map(repr, PRECISIONS))}")
+    check_precision(precision)
     needs_torch = setup.variant.checkpoint is not None
     if needs_torch and importlib.util.find_spec("torch") is None:
         raise MissingExtraError(

@@ -22,7 +22,7 @@ from rs_embed.core.sensors import SENSORS, Sensor
 from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.folders import SIDECAR, BandSource, FolderScene, folder_scenes, read_json
 from rs_embed.providers.harmonise import decoding_of_item
-from rs_embed.providers.raster import SUFFIXES, describe, read_bands
+from rs_embed.providers.raster import SUFFIXES, describe, read_bands, stored_bytes
 from rs_embed.providers.stac_items import item_bands, item_collection, item_footprint, item_scene, item_sensor
 
 __all__ = ["LocalProvider", "open_local"]
@@ -113,6 +113,11 @@ class LocalProvider(SceneProvider):
             decoding = found.decoding()
             out[i] = read_bands(found.path, [found.index], geobox, decoding=decoding, classes=classes, names=[band])[0]
         return out
+
+    def stored_bytes(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> int:
+        """Return the bytes of the files' blocks that `read` would read; no pixel is read."""
+        sources = [source for band in bands if (source := scene.item.bands.get(band)) is not None]
+        return sum(stored_bytes(source.path, source.index, geobox) for source in sources)
 
 
 def _footprint(entry: _Entry) -> Any:

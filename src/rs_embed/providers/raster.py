@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from rs_embed.core.errors import ProviderError
 from rs_embed.providers.harmonise import Decoding
 from rs_embed.providers.resample import Grid, resample
 
-__all__ = ["SUFFIXES", "RasterFile", "describe", "read_bands", "read_whole"]
+__all__ = ["SUFFIXES", "RasterFile", "describe", "read_bands", "read_whole", "stored_bytes"]
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".nc", ".vrt")
 """File names that are taken for rasters (lower case)."""
@@ -157,3 +158,52 @@ def read_whole(path: str) -> tuple[RasterFile, NDArray[np.generic]]:
                 return about, dataset.read()
     except (RasterioError, OSError) as error:
         raise _unreadable(path, "1", error) from error
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where the blocks of a band lie, and their bytes in the file."""
+
+    grid: Grid
+    block: tuple[int, int]
+    sizes: NDArray[np.int64]
+    """By row and column of blocks."""
+
+
+@lru_cache(maxsize=1024)
+def _stored(path: str, index: int, stamp: int) -> _Stored:
+    with rasterio.Env(**_ENV), rasterio.open(path) as dataset:
+        height, width = dataset.block_shapes[index - 1]
+        shape = -(-dataset.height // height), -(-dataset.width // width)
+        if dataset.driver == "GTiff":
+            told = [dataset.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=index) for y, x in np.ndindex(shape)]
+            sizes = np.array([int(size or 0) for size in told], np.int64).reshape(shape)
+        else:
+            sizes = np.full(shape, Path(path).stat().st_size // (dataset.count * shape[0] * shape[1]), np.int64)
+        return _Stored(_grid(dataset), (height, width), sizes)
+
+
+def stored_bytes(path: str, index: int, geobox: GeoBox) -> int:
+    """Return the bytes that a band's blocks under a lattice take in the file; no pixel is read.
+
+    Of a TIFF exactly, of other formats (and of a band among others in one block) their even share of the file.
+
+    Raises
+    ------
+    ProviderError
+        If the file cannot be opened, or has no georeference.
+    """
+    try:
+        found = _stored(path, index, Path(path).stat().st_mtime_ns if Path(path).exists() else 0)
+    except (RasterioError, OSError) as error:
+        raise _unreadable(path, str(index), error) from error
+    if found.grid.crs is None:
+        raise ProviderError(_UNPLACED.format(name_of(path)))
+    extent = geobox.extent.to_crs(found.grid.crs) if geobox.crs != found.grid.crs else geobox.extent
+    left, bottom, right, top = extent.boundingbox.bbox
+    corners = [~found.grid.affine * (x, y) for x in (left, right) for y in (bottom, top)]
+    rows, cols = (
+        slice(max(0, int(min(at) // side)), max(0, int(max(at) // side) + 1))
+        for at, side in zip(([c[1] for c in corners], [c[0] for c in corners]), found.block, strict=True)
+    )
+    return int(found.sizes[rows, cols].sum())

@@ -111,6 +111,10 @@ class SyntheticProvider(SceneProvider):
             out[:, top:bottom, left:right] = values.reshape(len(bands), bottom - top, right - left)
         return out
 
+    def stored_bytes(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> int:
+        """Return the bytes of the pixels that `read` would paint."""
+        return 4 * len(bands) * int(geobox.shape[0]) * int(geobox.shape[1])
+
 
 def _scenes(request: ImageRequest, first: date, last: date) -> Iterator[Scene]:
     """Yield the scenes of a sensor whose days lie between two."""
