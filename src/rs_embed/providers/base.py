@@ -66,6 +66,13 @@ class SceneProvider(ABC):
         the lattice gives the crop of the result to the bit.
         """
 
+    def scene_key(self, scene: Scene) -> str | None:
+        """Return what tells the scene's pixels from all others, also after a reprocessing; None: they are not cached.
+
+        A STAC provider returns `rs_embed.providers.stac_items.item_version` of the scene's item.
+        """
+        return None
+
     def load(self, request: ImageRequest, parts: Sequence[GeoBox]) -> Iterator[ImageStack]:
         """Choose the scenes once, then compose part by part."""
         chosen = select_scenes(self, request)
