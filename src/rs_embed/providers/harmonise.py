@@ -20,6 +20,9 @@ __all__ = ["Decoding", "decoding_of_item", "decoding_of_units", "sentinel2_offse
 LANDSAT_SCALE, LANDSAT_OFFSET = 0.275, -2000.0
 """Collection 2 level 2: reflectance = DN * 0.0000275 - 0.2 (USGS LSDS-1619, table 6-1), times 10000."""
 
+FILL: Mapping[str, float] = {"hls-s30": -9999.0, "hls-l30": -9999.0, "modis-09ga": -28672.0}
+"""Fill values: HLS User Guide 2.0, section 6; MOD09 User's Guide 6.1, table of science data sets."""
+
 WORLDCEREAL = 10.0**-8.3
 """Sentinel-1 as WorldCereal stores it: dB = 20 log10(DN) - 83, so that power = DN² * 10^-8.3."""
 
@@ -75,17 +78,19 @@ def sentinel2_offset(properties: Mapping[str, Any], raster_band: Mapping[str, An
     """Return what to add to a Sentinel-2 DN so that it is reflectance * 10000.
 
     * ``earthsearch:boa_offset_applied`` true: nothing, whatever ``raster:bands`` says
-      (``s2_stac_catalog``, Earth Search ``sentinel-2-l2a``).
+      (``s2_stac_catalog``, Earth Search ``sentinel-2-l2a``); in the items of its version 0, which describe the same
+      files, it is called ``sentinel:boa_offset_applied`` (``sentinel-s2-l2a-cogs``).
     * else the offset of ``raster:bands``, in units of its scale: -0.1 / 0.0001 = -1000
       (``s2_stac_antimeridian``, Earth Search ``sentinel-2-c1-l2a`` and ``sentinel-2-l1c``).
     * else a processing baseline of 04.00 or later means -1000, an earlier one nothing (Planetary Computer).
     """
-    if properties.get("earthsearch:boa_offset_applied") is True:
+    if any(properties.get(f"{who}:boa_offset_applied") is True for who in ("earthsearch", "sentinel")):
         return 0.0
     offset = raster_band.get("offset")
     if offset is not None:
         return round(float(offset) / float(raster_band.get("scale") or 1e-4), 6)
-    return baseline_offset(properties.get("s2:processing_baseline") or properties.get("processing:version"))
+    told = ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version")
+    return baseline_offset(next(filter(None, (properties.get(name) for name in told)), None))
 
 
 def baseline_offset(baseline: Any) -> float:
@@ -116,6 +121,10 @@ def decoding_of_item(
         return Decoding(0.0, offset=sentinel2_offset(properties, raster_band), floor=0.0)
     if sensor.id.startswith("landsat"):
         return Decoding(0.0, LANDSAT_SCALE, LANDSAT_OFFSET)
+    if sensor.units == "reflectance * 10000":
+        # Planetary Computer's hls2-* items say nothing, its modis-09A1-061 items a scale of 0.0001 but no nodata
+        scale = round(float(raster_band.get("scale") or 1e-4) * 10000, 9)
+        return Decoding(FILL.get(sensor.id, marker), scale, round(float(raster_band.get("offset") or 0.0) * 10000, 6))
     return Decoding(marker)
 
 

@@ -224,7 +224,7 @@ def _from_items(items: Iterable[tuple[Item, Path]]) -> tuple[list[_Entry], list[
                 file = _file(one.href, one.key, folder)
                 if file is not None:
                     rule = partial(decoding_of_item, sensor, band, collection, item["properties"], one.raster_band)
-                    bands[band] = BandSource(str(file), 1, rule)
+                    bands[band] = BandSource(str(file), one.index, rule)
                     break
         if bands:
             scene = item_scene(item, frozenset(bands), None, item_footprint(item))

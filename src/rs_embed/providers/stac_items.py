@@ -27,12 +27,14 @@ Item = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ItemBand:
-    """An asset that holds one band."""
+    """An asset that holds a band."""
 
     key: str
     href: str
     raster_band: Mapping[str, Any]
     """``nodata``, ``scale``, ``offset`` and ``unit`` as the item tells them."""
+    index: int = 1
+    """Band of the file, from 1."""
 
 
 def item_collection(item: Item) -> str:
@@ -48,15 +50,17 @@ def item_sensor(item: Item) -> Sensor | None:
         return None
 
 
-def _names(key: str, asset: Mapping[str, Any], item: Item, sensor: Sensor) -> Iterator[str]:
-    """Names that may say which band the asset holds, the most trustworthy first."""
-    stem = key.rsplit(".", 1)[0] if key.lower().endswith((".tif", ".tiff", ".jp2")) else key
+def _told(asset: Mapping[str, Any], item: Item) -> list[Mapping[str, Any]]:
+    """What the item says of each band of an asset."""
     listed = asset.get("bands") or asset.get("eo:bands") or []
     table = item.get("properties", {}).get("eo:bands") or []
     told = [table[b] if isinstance(b, int) and b < len(table) else b for b in listed]
-    told = [b for b in told if isinstance(b, Mapping)]
-    if len(told) > 1:
-        return  # a picture
+    return [b for b in told if isinstance(b, Mapping)]
+
+
+def _names(key: str, told: list[Mapping[str, Any]], sensor: Sensor) -> Iterator[str]:
+    """Names that may say which band an asset of one band holds, the most trustworthy first."""
+    stem = key.rsplit(".", 1)[0] if key.lower().endswith((".tif", ".tiff", ".jp2")) else key
     common = [str(b[k]) for b in told for k in ("common_name", "eo:common_name") if b.get(k)]
     own = [str(b["name"]) for b in told if b.get("name")]
     # B1 is coastal on Landsat 8 and blue on Landsat 7: there the common name knows better
@@ -72,7 +76,13 @@ def item_bands(item: Item, sensor: Sensor) -> dict[str, tuple[ItemBand, ...]]:
             continue  # Planetary Computer's surface temperature uncertainty, not QA_PIXEL
         if {"thumbnail", "overview", "visual"} & set(asset.get("roles") or ()) or not asset.get("href"):
             continue
-        for rank, name in enumerate(_names(key, asset, item, sensor)):
+        told = _told(asset, item)
+        if len(told) > 1:
+            if sensor.units == "grey level":  # a photograph; of other sensors a picture made from the bands
+                for band, found in _photograph(key, asset, told, table):
+                    ranked.setdefault(band, []).append((0, order, found))
+            continue
+        for rank, name in enumerate(_names(key, told, sensor)):
             band = table.get(name.lower())
             if band is not None:
                 ranked.setdefault(band, []).append((rank, order, ItemBand(key, asset["href"], _raster_band(asset))))
@@ -80,10 +90,21 @@ def item_bands(item: Item, sensor: Sensor) -> dict[str, tuple[ItemBand, ...]]:
     return {band: tuple(b for _, _, b in sorted(found, key=lambda f: f[:2])) for band, found in ranked.items()}
 
 
-def _raster_band(asset: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Nodata, scale, offset and unit of the asset's only band, in STAC 1.0 or 1.1."""
+def _photograph(
+    key: str, asset: Mapping[str, Any], told: list[Mapping[str, Any]], table: Mapping[str, str]
+) -> Iterator[tuple[str, ItemBand]]:
+    """The bands of an asset that holds several, such as NAIP's ``image``."""
+    for place, each in enumerate(told):
+        band = table.get(str(each.get("name") or each.get("eo:common_name")).lower())
+        if band is not None:
+            yield band, ItemBand(key, asset["href"], _raster_band(asset, place), place + 1)
+
+
+def _raster_band(asset: Mapping[str, Any], place: int = 0) -> Mapping[str, Any]:
+    """Nodata, scale, offset and unit of a band of the asset, in STAC 1.0 or 1.1."""
     listed = asset.get("raster:bands") or asset.get("bands") or [{}]
-    first = listed[0] if isinstance(listed[0], Mapping) else {}
+    own = listed[place] if place < len(listed) else {}
+    first = own if isinstance(own, Mapping) else {}
     said = {name: first.get(name, first.get(f"raster:{name}")) for name in ("nodata", "scale", "offset", "unit")}
     for name in said:
         if said[name] is None:
