@@ -318,6 +318,23 @@ def test_a_raster_that_fails_leaves_the_others(command: Caller, scenes: list[Pat
     assert np.isnan(kept[1].values()).all()
 
 
+def test_what_is_embedded_is_never_replaced(command: Caller, scenes: list[Path], points: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in (*scenes, points)}
+    table = tmp_path / "table.parquet"
+    command.ok("embed", "imagestats", "--regions", points, *WHEN, "-o", table)
+    before[table] = table.read_bytes()
+    own = ("embed", "imagestats", "--collection", "s2", "--grid", "--overwrite")
+    for asked in (
+        (*own, scenes[0], "-o", scenes[0]),
+        (*own, *scenes, "-o", tmp_path),
+        ("embed", "imagestats", "--regions", table, *WHEN, "-o", table, "--overwrite"),
+    ):
+        said = command(*asked)
+        assert said.code == 1
+        assert "would be replaced" in said.err
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
 def test_two_rasters_of_one_stem_are_an_error(command: Caller, scenes: list[Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

@@ -143,7 +143,8 @@ def embed(
     settings |= o.model_options(option, variant)
     pixels = o.Pixels(collection, o.bands_of(bands), scale, cloudy, composite, units, backend)
     work = (_own if where.files else _places)(model, where, pixels, settings)
-    if _run(work, target):
+    inputs = [*where.files, *([regions_file] if regions_file else [])]
+    if _run(work, target, inputs):
         raise typer.Exit(1)
 
 
@@ -219,10 +220,10 @@ def _own(model: str, where: Where, pixels: o.Pixels, settings: dict[str, Any]) -
     return _Work(ids, len(ids) == 1, partial(rasters, model, paths, about, settings))
 
 
-def _run(work: _Work, target: Target) -> int:
+def _run(work: _Work, target: Target, inputs: Sequence[str]) -> int:
     """Do the work and write what comes; return how many regions failed."""
     total = len(work.ids)
     results = work.start()  # tells what is wrong with the call, and waits to be asked
-    target.check_files(work.ids, single=work.single)
+    target.check_files(work.ids, single=work.single, inputs=inputs)
     with closing(results), tracked(results, total, target) as followed:  # type: ignore[type-var]
         return write(followed, target, total, single=work.single)

@@ -56,19 +56,21 @@ class Target:
         if suffix in TABLES and self.grid:
             usage(f"{self.out}: a table holds vectors; leave --grid out, or name a .tif file or a folder")
 
-    def check_files(self, ids: Sequence[Any], *, single: bool) -> None:
+    def check_files(self, ids: Sequence[Any], *, single: bool, inputs: Sequence[str]) -> None:
         """Say before any work what cannot be written.
 
         Raises
         ------
         SpecError
-            If a file exists, a folder is missing or read-only, or two regions would share a file.
+            If a file exists, a folder is missing or read-only, two regions would share a file, or one of the inputs
+            would be replaced.
         """
         if self.out is None:
             return
         from rs_embed.core.errors import SpecError
         from rs_embed.store.files import check_target
 
+        read = {_inode(Path(each)) for each in inputs if Path(each).exists()}
         if not self.folder:
             if self.grid and not single and self.out.suffix.lower() != ".npz":
                 folder = f"{self.out.with_suffix('')}/"
@@ -76,6 +78,7 @@ class Target:
                     f"{self.out} holds one grid, and there are {len(ids)} regions; name a folder for a GeoTIFF each "
                     f"(-o {folder}), or a .npz file"
                 )
+            _spare(self.out, read)
             check_target(self.out, overwrite=self.overwrite)
             return
         self.out.mkdir(exist_ok=True)
@@ -85,6 +88,7 @@ class Target:
             if path in names:
                 raise SpecError(f"the ids {names[path]!r} and {name!r} would both become {path.name}; rename one")
             names[path] = name
+            _spare(path, read)
             check_target(path, overwrite=self.overwrite)
 
     def file_of(self, name: Any) -> Path:
@@ -92,6 +96,19 @@ class Target:
         assert self.out is not None
         plain = re.sub(r"[^\w.-]+", "_", str("grid" if name is None else name)).lstrip(".") or "_"
         return self.out / f"{plain[:200]}.tif"
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def _spare(path: Path, read: set[tuple[int, int]]) -> None:
+    """Refuse to replace what is read, whatever ``--overwrite`` says."""
+    from rs_embed.core.errors import SpecError
+
+    if path.exists() and _inode(path) in read:
+        raise SpecError(f"{path} is what is to be embedded, and would be replaced; write elsewhere")
 
 
 @contextmanager
