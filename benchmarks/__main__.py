@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.rows import Row, table
 
-NAMES = ("startup", "overhead", "batch", "overlap", "convolution", "loading", "memory", "points")
+NAMES = ("startup", "overhead", "batch", "overlap", "convolution", "loading", "memory", "points", "models", "lines")
 
 
 def _machine() -> dict[str, Any]:

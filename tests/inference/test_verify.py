@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ def test_every_published_variant_is_declared(name: str) -> None:
     if not published:
         return
     spec = get_spec(name)
-    assert set(published) == set(spec.variants)
+    # dofa keeps the names that users of variant="base" know: version 1 goes without saying
+    known = {re.sub("^v1_vit_|vit_", "", each) for each in published} if name == "dofa" else set(published)
+    assert known == set(spec.variants)
     for variant in spec.variants.values():
         assert variant.checkpoint is not None and variant.parameters
 
