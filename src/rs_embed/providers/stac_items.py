@@ -6,11 +6,14 @@ list of the properties) and STAC 1.1 (``bands``, ``raster:scale``).
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import shapely
 from shapely.geometry import shape
@@ -79,8 +82,8 @@ def item_bands(item: Item, sensor: Sensor) -> dict[str, tuple[ItemBand, ...]]:
         told = _told(asset, item)
         if len(told) > 1:
             if sensor.units == "grey level":  # a photograph; of other sensors a picture made from the bands
-                for band, found in _photograph(key, asset, told, table):
-                    ranked.setdefault(band, []).append((0, order, found))
+                for name, one in _photograph(key, asset, told, table):
+                    ranked.setdefault(name, []).append((0, order, one))
             continue
         for rank, name in enumerate(_names(key, told, sensor)):
             band = table.get(name.lower())
@@ -166,6 +169,27 @@ def _unwrapped(polygon: Any) -> Any:
         return shapely.box(-180, south, 180, 90) if north > 0 else shapely.box(-180, -90, 180, north)
     repaired = shapely.Polygon(moved)
     return repaired if repaired.is_valid else shapely.make_valid(repaired)
+
+
+_VERSION = (
+    "updated", "version", "processing:version", "processing:datetime", "s2:processing_baseline", "s2:generation_time",
+    "s2:product_uri", "earthsearch:boa_offset_applied", "landsat:scene_id", "landsat:product_generated",
+)  # fmt: skip
+_FILE = ("file:checksum", "file:size", "raster:bands", "raster:scale", "raster:offset", "bands", "nodata")
+
+
+def item_version(item: Item) -> str:
+    """Return what changes when the item's pixels do: a digest of its id, version, files and how they are read.
+
+    Links to other items, titles, and the signature in the URL of a file take no part.
+    """
+    properties = item.get("properties", {})
+    files = {
+        key: [urlsplit(str(asset.get("href")))._replace(query="", fragment="").geturl(), *map(asset.get, _FILE)]
+        for key, asset in item.get("assets", {}).items()
+    }
+    said = [item_collection(item), item.get("id"), {name: properties.get(name) for name in _VERSION}, files]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def item_scene(item: Item, bands: frozenset[str], handle: Any, footprint: Any) -> Scene:
