@@ -1,0 +1,251 @@
+"""Pixels that were read once are kept on this machine, by scene, band and lattice.
+
+What is kept are the rectangles that requests asked for, cut at every 256th line of their lattice's own numbering:
+a first request reads not one pixel more than without a cache, and another one whichever of its pixels are not there,
+whatever model, bands, period or window asks. As a crop of the lattice gives the crop of the result to the bit
+(`rs_embed.providers.base.SceneProvider.read`), so do pieces put together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from rs_embed.core.folders import cache_dir
+from rs_embed.core.geometry import Rect
+from rs_embed.core.imagery import ImageRequest, Interval, Scene, geobox_dict
+from rs_embed.providers.base import SceneProvider
+from rs_embed.providers.cache_files import LIMIT, PixelFiles, pixel_files
+
+__all__ = ["PIXELS", "CachedProvider", "cached", "pixel_folder"]
+
+PIXELS = 1
+"""Version of our pixels: add one whenever a change of harmonising, resampling or reading changes any of them."""
+RECENT = timedelta(days=30)
+"""Scenes younger than this are not kept: their products may still be replaced."""
+
+_BLOCK = 256
+"""Pixels of a side of what is stored in one file at most."""
+_SQUARE = 2048
+"""Pixels of a side of what lies in one folder."""
+_TILE = 512**2
+"""Pixels that a source reads at once in any case: a read is split only to save more than these."""
+_UNIT = 2.0**20
+"""Origins of lattices are rounded to this fraction of a pixel, as `rs_embed.providers.resample` does."""
+
+Pixels = NDArray[np.float32]
+Known = NDArray[np.bool_]
+
+
+def pixel_folder() -> Path:
+    """Return the folder of cached pixels."""
+    return cache_dir() / "pixels"
+
+
+def cached(provider: SceneProvider, *, folder: Path | None = None, limit: int = LIMIT) -> SceneProvider:
+    """Return the provider with a cache of pixels in front of it.
+
+    Only scenes are kept that have a key (`SceneProvider.scene_key`) and are older than 30 days. With or without the
+    cache, pixels are equal to the bit.
+
+    Parameters
+    ----------
+    provider
+        Reads what is not there yet.
+    folder
+        Where pixels lie: ``pixels`` in the cache folder where absent.
+    limit
+        Bytes on the disk; the least recently used pixels go first.
+    """
+    return CachedProvider(provider, pixel_files(folder or pixel_folder(), limit))
+
+
+@dataclass(frozen=True)
+class _Lattice:
+    """A window of a lattice whose pixels have numbers that no crop changes."""
+
+    name: str
+    """The lattice, whichever window of it."""
+    window: Rect
+    geobox: GeoBox
+
+    @classmethod
+    def of(cls, geobox: GeoBox) -> _Lattice | None:
+        """Return the window that a geobox is, None where it is rotated or has no place."""
+        a = geobox.affine
+        told = geobox_dict(geobox)
+        if a.b or a.d or geobox.crs is None or told is None:
+            return None
+        row, col = round(a.f / a.e * _UNIT) / _UNIT, round(a.c / a.a * _UNIT) / _UNIT
+        top, left = math.floor(row), math.floor(col)
+        name = json.dumps([told["crs"], a.e, a.a, row - top, col - left])
+        return cls(name, Rect(top, left, *geobox.shape), geobox)
+
+    def crop(self, rect: Rect) -> GeoBox:
+        """Return the geobox of a part of the window."""
+        if rect == self.window:
+            return self.geobox
+        a, row, col = self.geobox.affine, rect.row - self.window.row, rect.col - self.window.col
+        corner = Affine(a.a, 0, a.c + a.a * col, 0, a.e, a.f + a.e * row)
+        return GeoBox((rect.height, rect.width), corner, self.geobox.crs)
+
+
+def _common(one: Rect, other: Rect) -> Rect | None:
+    row, col = max(one.row, other.row), max(one.col, other.col)
+    height = min(one.row + one.height, other.row + other.height) - row
+    width = min(one.col + one.width, other.col + other.width) - col
+    return Rect(row, col, height, width) if height > 0 and width > 0 else None
+
+
+def _area(rect: Rect | None) -> int:
+    return 0 if rect is None else rect.height * rect.width
+
+
+def _cut(window: Rect, size: int) -> Iterator[Rect]:
+    """The parts of a window between every ``size``-th line of the lattice."""
+    for row in range(window.row // size * size, window.row + window.height, size):
+        for col in range(window.col // size * size, window.col + window.width, size):
+            part = _common(window, Rect(row, col, size, size))
+            if part is not None:
+                yield part
+
+
+def _gaps(known: Known, window: Rect) -> tuple[Rect, ...]:
+    """Rectangles that hold every unknown pixel: few, and little besides."""
+    missing = ~known
+    rows = np.flatnonzero(missing.any(axis=1))
+    if not rows.size:
+        return ()
+    changes = np.flatnonzero((missing[1:] != missing[:-1]).any(axis=1)) + 1
+    edges = [int(rows[0]), *(int(c) for c in changes if rows[0] < c <= rows[-1]), int(rows[-1]) + 1]
+    found: list[Rect] = []
+    for top, bottom in itertools.pairwise(edges):
+        ends = np.flatnonzero(np.diff(missing[top].astype(np.int8), prepend=0, append=0))
+        for left, right in ends.reshape(-1, 2).tolist():
+            _join(found, Rect(window.row + top, window.col + left, bottom - top, right - left))
+    return tuple(found)
+
+
+def _join(found: list[Rect], rect: Rect) -> None:
+    """Add a rectangle, as a part of one that is there where that reads hardly more."""
+    waste = [_area(one.union(rect)) - _area(one) - _area(rect) for one in found]
+    best = min(range(len(found)), key=waste.__getitem__, default=None)
+    if best is not None and waste[best] < _TILE:
+        found[best] = found[best].union(rect)
+    else:
+        found.append(rect)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What a window takes of a block, and what of it was not there."""
+
+    key: str
+    rect: Rect
+    others: tuple[Rect, ...]
+    """The rectangles of the block that were there."""
+
+
+class CachedProvider(SceneProvider):
+    """A provider whose pixels are looked up before they are read; make one with `cached`.
+
+    Parameters
+    ----------
+    provider
+        Reads what is not there yet.
+    files
+        Where pixels lie.
+    """
+
+    def __init__(self, provider: SceneProvider, files: PixelFiles) -> None:
+        self.provider, self.files = provider, files
+        self.name, self.source = provider.name, provider.source
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the provider can do."""
+        if name == "provider" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.provider, name)
+
+    def offers(self, sensor: str) -> bool:
+        """Whether the provider may have imagery of that sensor."""
+        return self.provider.offers(sensor)
+
+    def search(self, request: ImageRequest, interval: Interval) -> list[Scene]:
+        """Return the provider's scenes."""
+        return self.provider.search(request, interval)
+
+    def scene_key(self, scene: Scene) -> str | None:
+        """Return the provider's key of a scene."""
+        return self.provider.scene_key(scene)
+
+    def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> Pixels:
+        """Return ``(C, H, W)`` on exactly that lattice: what is there, and what is read now."""
+        lattice = _Lattice.of(geobox)
+        key = None if lattice is None or scene.time > datetime.now(UTC) - RECENT else self.scene_key(scene)
+        if lattice is None or key is None:
+            return self.provider.read(scene, bands, geobox)
+        out = np.full((len(bands), *geobox.shape), np.nan, np.float32)
+        wanted: dict[tuple[Rect, ...], list[int]] = {}
+        cells: list[list[_Cell]] = []
+        for i, band in enumerate(bands):
+            told = json.dumps([PIXELS, self.name, self.source, key, band, lattice.name])
+            known, lacking = self._fill(told, lattice.window, out[i])
+            cells.append(lacking)
+            if lacking:
+                wanted.setdefault(_gaps(known, lattice.window), []).append(i)
+        for gaps, channels in wanted.items():
+            for gap in gaps:
+                rows, cols = gap.within(lattice.window)
+                out[channels, rows, cols] = self.provider.read(scene, [bands[i] for i in channels], lattice.crop(gap))
+            for i in channels:
+                self._keep(cells[i], lattice.window, out[i])
+        return out
+
+    def _fill(self, told: str, window: Rect, out: Pixels) -> tuple[Known, list[_Cell]]:
+        """Put what is there into ``out``; return which pixels these are, and the cells that lack some."""
+        known = np.zeros(out.shape, bool)
+        lacking = []
+        for square in _cut(window, _SQUARE):
+            number = [square.row // _SQUARE, square.col // _SQUARE]
+            key = hashlib.sha256(f"{told}{number}".encode()).hexdigest()[:40]
+            there: dict[tuple[int, int], list[Rect]] = {}
+            for rect in self.files.rects(key):
+                there.setdefault((rect.row // _BLOCK, rect.col // _BLOCK), []).append(rect)
+            for cell in _cut(square, _BLOCK):
+                others = there.get((cell.row // _BLOCK, cell.col // _BLOCK), [])
+                for rect in sorted(others, key=lambda one, cell=cell: -_area(_common(one, cell))):  # type: ignore[misc]
+                    self._take(key, rect, cell, window, known, out)
+                if not known[cell.within(window)].all():
+                    lacking.append(_Cell(key, cell, tuple(others)))
+        return known, lacking
+
+    def _take(self, key: str, rect: Rect, cell: Rect, window: Rect, known: Known, out: Pixels) -> None:
+        """Put the part of a stored rectangle that is asked for and not yet there into ``out``."""
+        part = _common(rect, cell)
+        if part is None or known[part.within(window)].all():
+            return
+        values = self.files.load(key, rect)
+        if values is not None:
+            out[part.within(window)] = values[part.within(rect)]
+            known[part.within(window)] = True
+
+    def _keep(self, cells: list[_Cell], window: Rect, out: Pixels) -> None:
+        """Store the cells that lacked pixels, in place of the rectangles that they hold."""
+        for cell in cells:
+            self.files.save(cell.key, cell.rect, out[cell.rect.within(window)])
+            for other in cell.others:
+                if other != cell.rect and _common(other, cell.rect) == other:
+                    self.files.drop(cell.key, other)
