@@ -23,7 +23,16 @@ from rs_embed.core.geometry import wrap_lonlat
 from rs_embed.core.imagery import Scene
 from rs_embed.core.sensors import Sensor, find_sensor
 
-__all__ = ["ItemBand", "item_bands", "item_collection", "item_footprint", "item_scene", "item_sensor", "item_time"]
+__all__ = [
+    "ItemBand",
+    "item_bands",
+    "item_collection",
+    "item_footprint",
+    "item_scene",
+    "item_sensor",
+    "item_time",
+    "item_version",
+]
 
 Item = Mapping[str, Any]
 
