@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count, product
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio
@@ -21,7 +23,16 @@ from rs_embed.core.errors import ProviderError
 from rs_embed.providers.harmonise import Decoding
 from rs_embed.providers.resample import Grid, resample
 
-__all__ = ["SUFFIXES", "RasterFile", "describe", "read_bands", "read_whole", "stored_bytes"]
+__all__ = [
+    "SUFFIXES",
+    "ByteSource",
+    "RasterFile",
+    "describe",
+    "read_bands",
+    "read_source",
+    "read_whole",
+    "stored_bytes",
+]
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".nc", ".vrt")
 """File names that are taken for rasters (lower case)."""
@@ -128,24 +139,98 @@ def read_bands(
     ProviderError
         If the file is damaged or has no georeference; it names file and band, not the folder.
     """
-    decode = decoding or Decoding()
     label = ", ".join(names) or ", ".join(map(str, indexes))
     try:
         with rasterio.Env(**_ENV), rasterio.open(path) as dataset:
-            grid = _grid(dataset)
-            if grid.crs is None:
+            if dataset.crs is None:
                 raise ProviderError(_UNPLACED.format(name_of(path)))
-            nodata = [dataset.nodatavals[i - 1] for i in indexes]
-
-            def read(rows: slice, cols: slice) -> NDArray[np.float32]:
-                raw = dataset.read(list(indexes), window=Window.from_slices(rows, cols))
-                return np.stack([decode(band, marker) for band, marker in zip(raw, nodata, strict=True)])
-
-            return resample(read, len(indexes), grid, geobox, classes=classes)
+            return _on_lattice(dataset, indexes, geobox, decoding or Decoding(), classes)
     except NotGeoreferencedWarning as error:  # where warnings are errors
         raise ProviderError(_UNPLACED.format(name_of(path))) from error
     except (RasterioError, OSError) as error:
         raise _unreadable(path, label, error) from error
+
+
+def _on_lattice(
+    dataset: rasterio.DatasetReader,
+    indexes: Sequence[int],
+    geobox: GeoBox,
+    decode: Decoding,
+    classes: bool,
+    announce: Callable[[slice, slice], None] | None = None,
+) -> NDArray[np.float32]:
+    """Bands of an open file on a lattice; ``announce`` hears of each window before it is read."""
+    nodata = [dataset.nodatavals[i - 1] for i in indexes]
+
+    def read(rows: slice, cols: slice) -> NDArray[np.float32]:
+        if announce is not None:
+            announce(rows, cols)
+        raw = dataset.read(list(indexes), window=Window.from_slices(rows, cols))
+        return np.stack([decode(band, marker) for band, marker in zip(raw, nodata, strict=True)])
+
+    return resample(read, len(indexes), _grid(dataset), geobox, classes=classes)
+
+
+class ByteSource(Protocol):
+    """A file that lies elsewhere: its bytes by their places."""
+
+    name: str
+    """With the suffix that tells its format."""
+
+    def expect(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Fetch ranges (start, stop) that will be read, and forget those of before."""
+        ...
+
+    def open(self) -> Any:
+        """Return a new file object at its beginning; reading it must not raise: GDAL could not pass it on."""
+        ...
+
+
+_numbers = count()
+
+
+def read_source(
+    source: ByteSource, indexes: Sequence[int], geobox: GeoBox, *, decoding: Decoding | None, classes: bool
+) -> NDArray[np.float32]:
+    """Return what `read_bands` would of the same file on this machine, reading only the blocks that it needs.
+
+    Raises
+    ------
+    OSError
+        If GDAL makes no sense of the bytes, or the file has no georeference.
+    """
+    path = f"{next(_numbers)}/{source.name}"  # GDAL knows one file by one name
+    options = {**_ENV, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    try:
+        with (
+            rasterio.Env(**options),
+            rasterio.open(path, opener=lambda *_, **__: source.open()) as dataset,
+        ):
+            if dataset.crs is None:
+                raise OSError("the file has no georeference")
+
+            def announce(rows: slice, cols: slice) -> None:
+                source.expect(sorted(set(_block_ranges(dataset, indexes, rows, cols))))
+
+            return _on_lattice(dataset, indexes, geobox, decoding or Decoding(), classes, announce)
+    except NotGeoreferencedWarning as error:  # where warnings are errors
+        raise OSError("the file has no georeference") from error
+    except (RasterioError, SystemError) as error:
+        raise OSError(re.sub(r"/vsi\S*/", "", str(error))) from error
+
+
+def _block_ranges(
+    dataset: rasterio.DatasetReader, indexes: Sequence[int], rows: slice, cols: slice
+) -> Iterator[tuple[int, int]]:
+    """Where a TIFF keeps the blocks that a window touches; nothing of other formats and of blocks left out."""
+    for index in indexes:
+        height, width = dataset.block_shapes[index - 1]
+        down, across = (range(s.start // n, -(-s.stop // n)) for s, n in ((rows, height), (cols, width)))
+        for row, col in product(down, across):
+            start = dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=index)
+            size = dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=index)
+            if start is not None and size is not None:
+                yield int(start), int(start) + int(size)
 
 
 def read_whole(path: str) -> tuple[RasterFile, NDArray[np.generic]]:
