@@ -26,7 +26,10 @@ _PROCESSED = (
     re.compile(r"(M[OYC]D\w+\.A\d{7}\.h\d\dv\d\d\.\d{3})\.(\d{13})"),
 )
 
-_SATELLITES = {"landsat-lc08-c02-t1-l2": ("LC08", "LC8"), "landsat-lc09-c02-t1-l2": ("LC09", "LC9")}
+_SATELLITES: dict[str, tuple[str, ...]] = {
+    "landsat-lc08-c02-t1-l2": ("LC08", "LC8"),
+    "landsat-lc09-c02-t1-l2": ("LC09", "LC9"),
+}
 _SATELLITES |= {f"modis-061-{name}": (name[:3].upper(),) for name in ("mod09ga", "myd09ga", "mod09a1", "myd09a1")}
 _OF_SENSOR = {"landsat-c2-l2": ("LC08", "LC09", "LC8", "LC9"), "modis-09ga": ("MOD", "MYD")}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rs_embed.core.entry_points import FAULTS, provider_plugins
 from rs_embed.core.errors import ProviderError, RSEmbedError
-from rs_embed.providers.base import Provider
+from rs_embed.providers.base import Provider, SceneProvider
 
 __all__ = ["open_provider", "register_provider"]
 
@@ -23,6 +23,7 @@ def open_provider(backend: Any, *, call: str | None = None) -> Provider:
     Parameters
     ----------
     backend
+        ``"auto"``, ``"earth-search"``, ``"planetary-computer"``, the URL of a STAC API or of a static catalogue,
         ``"synthetic"``, the path of a static STAC catalogue or of a folder of rasters, a `Provider`, or the name of a
         plug-in, alone or with an argument: ``"name"``, ``"name:argument"``. A path that exists comes before a plug-in.
     call
@@ -31,7 +32,7 @@ def open_provider(backend: Any, *, call: str | None = None) -> Provider:
     Raises
     ------
     ProviderError
-        If the backend is unknown, needs a login, or is not part of this version.
+        If the backend is unknown or needs a login.
     """
     if isinstance(backend, Provider):
         return backend
@@ -48,11 +49,10 @@ def open_provider(backend: Any, *, call: str | None = None) -> Provider:
             "backend='gee' needs a login to Google Earth Engine, and none was found: install earthengine-api and run "
             f"`earthengine authenticate`, then name your project with `earthengine set_project`. {again}"
         )
-    if name.lower() in NAMES or name.startswith(("http://", "https://")):
-        raise ProviderError(
-            f"backend={name!r} (open STAC services) is not part of this version yet; "
-            "give the path of a STAC catalogue or of a folder of rasters, or 'synthetic'"
-        )
+    if name.lower() in NAMES:
+        return _open_services(name.lower())
+    if name.lower().startswith(("http://", "https://")):
+        return _stac(name)
     path = Path(name).expanduser()
     if path.exists():
         return _local(str(path.resolve()), path.stat().st_mtime_ns)
@@ -129,6 +129,26 @@ def _plugin(name: str, argument: str | None) -> Provider:
         kind = type(made).__name__
         raise ProviderError(f"backend {name!r} made an object of type {kind}, no Provider: it has no {lacking}")
     return made
+
+
+@lru_cache(maxsize=8)
+def _open_services(name: str) -> Provider:
+    """Open a service, or all of them for ``auto``, once: they remember what they were asked."""
+    from rs_embed.providers.failover import FailoverProvider
+    from rs_embed.providers.services import SERVICES
+
+    if name == "auto":
+        return FailoverProvider([_stac(each) for each in SERVICES])
+    return _stac(name)
+
+
+@lru_cache(maxsize=8)
+def _stac(address: str) -> SceneProvider:
+    """Open a service by its name or URL once."""
+    from rs_embed.providers.services import SERVICES
+    from rs_embed.providers.stac import open_stac
+
+    return open_stac(SERVICES.get(address, address))
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -73,8 +74,13 @@ class SceneProvider(ABC):
         """
         return None
 
+    def notes(self, request: ImageRequest) -> tuple[str, ...]:
+        """Return what a careful reader should know of how the request is answered, such as another collection."""
+        return ()
+
     def load(self, request: ImageRequest, parts: Sequence[GeoBox]) -> Iterator[ImageStack]:
         """Choose the scenes once, then compose part by part."""
-        chosen = select_scenes(self, request)
+        chosen, notes = select_scenes(self, request), self.notes(request)
         for part in parts:
-            yield compose(self, request, chosen, part)
+            stack = compose(self, request, chosen, part)
+            yield replace(stack, notes=(*stack.notes, *notes)) if notes else stack

@@ -1,0 +1,59 @@
+"""From what STAC items call a file to a URL that anybody can read, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from rs_embed.providers.services import PAID_BUCKETS
+
+__all__ = ["open_url"]
+
+Item = Mapping[str, Any]
+
+
+def open_url(asset: Mapping[str, Any], item: Item, base: str) -> tuple[str | None, str]:
+    """Return the URL of an asset, and otherwise why it has none.
+
+    Objects in S3 that are open to all are reached by HTTPS (Earth Search's ``cop-dem-glo-30``); those whose reader pays
+    are not (its ``landsat-c2-l2``).
+
+    Parameters
+    ----------
+    base
+        URL of the item, which relative names are meant from.
+    """
+    why = "it has no file"
+    for href in _hrefs(asset):
+        parts = urlsplit(href)
+        if parts.scheme in ("http", "https"):
+            return href, ""
+        if parts.scheme == "":
+            return urljoin(base, href), ""
+        if parts.scheme == "gs":
+            return f"https://storage.googleapis.com/{parts.netloc}{parts.path}", ""
+        if parts.scheme == "s3" and not _paid(parts.netloc, item):
+            region = item.get("properties", {}).get("storage:region")
+            host = f"s3.{region}.amazonaws.com" if region else "s3.amazonaws.com"
+            return f"https://{parts.netloc}.{host}{parts.path}", ""
+        paid = f"s3://{parts.netloc}, whose reader pays" if parts.scheme == "s3" else f"{parts.scheme}://{parts.netloc}"
+        why = f"its files lie in {paid}: they cannot be read without an account there"
+    return None, why
+
+
+def _hrefs(asset: Mapping[str, Any]) -> Iterator[str]:
+    """The asset's own address, then its alternates (STAC's alternate-assets extension)."""
+    if asset.get("href"):
+        yield str(asset["href"])
+    for other in (asset.get("alternate") or {}).values():
+        if isinstance(other, Mapping) and other.get("href"):
+            yield str(other["href"])
+
+
+def _paid(bucket: str, item: Item) -> bool:
+    """Whether the reader pays, by the storage extension (versions 1 and 2) or the bucket's name."""
+    properties = item.get("properties", {})
+    schemes = properties.get("storage:schemes") or {}
+    told = [properties.get("storage:requester_pays"), *(s.get("requester_pays") for s in schemes.values())]
+    return bucket in PAID_BUCKETS or any(each is True for each in told)

@@ -1,0 +1,281 @@
+"""STAC services over the network: an API or a static catalogue by its URL."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, TypeVar
+from urllib.parse import urljoin
+
+import numpy as np
+import pystac
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from pystac_client import ItemSearch
+from pystac_client.exceptions import APIError
+from pystac_client.stac_api_io import StacApiIO
+
+from rs_embed.core.errors import ProviderError, SpecError
+from rs_embed.core.imagery import ImageRequest, Interval, Scene
+from rs_embed.core.sensors import find_sensor
+from rs_embed.providers.acquisitions import is_wanted, newest
+from rs_embed.providers.base import SceneProvider
+from rs_embed.providers.composite import ALWAYS
+from rs_embed.providers.memo import Memo
+from rs_embed.providers.places import Box, exact_boxes, search_boxes
+from rs_embed.providers.services import Collection, Service, choose_collections, service_at
+from rs_embed.providers.sessions import TIMEOUT, ServiceError, open_session, trouble
+from rs_embed.providers.stac_items import item_version
+from rs_embed.providers.stac_scenes import read_scene, scene_of
+from rs_embed.providers.tokens import Signer
+
+__all__ = ["STACProvider", "open_stac"]
+
+Item = Mapping[str, Any]
+T = TypeVar("T")
+
+PAGE = 200
+"""Items of one answer."""
+MOST = 10_000
+"""Items of one search: more is an error, since some would be missing silently."""
+HINTS = 200
+"""Items that are looked at for the dates nearest to an empty window."""
+_DOWN_S = 30.0
+"""Seconds for which a service that does not work is not asked again."""
+_SETTLED = timedelta(days=30)
+"""Age from which on no scenes are added; what is younger is searched again after an hour."""
+_YOUNG_S = 3600.0
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the first page of a service says."""
+
+    search: str | None
+    """Address of the search; None: a static catalogue."""
+    method: str = "POST"
+    collections: str = ""
+    items: tuple[Item, ...] = ()
+    """Of a static catalogue, with absolute addresses."""
+
+
+class STACProvider(SceneProvider):
+    """Scenes of a STAC service; make one with `open_stac`.
+
+    Parameters
+    ----------
+    service
+        Endpoint, and what is known of it.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service, self.name, self.source = service, service.name, service.title
+        self._searches: Memo[tuple[Scene, ...]] = Memo(256)
+        self._entry: Memo[_Entry] = Memo(1)
+        self._listed: Memo[Mapping[str, tuple[Collection, ...]]] = Memo(1)
+        self._signer = Signer(service.name, service.signing) if service.signing is not None else None
+        self._down: tuple[float, str] | None = None
+        self._io = StacApiIO(timeout=TIMEOUT, max_retries=None)
+        self._io.session = open_session()
+
+    def __reduce__(self) -> tuple[type[STACProvider], tuple[Service]]:
+        return type(self), (self.service,)
+
+    def offers(self, sensor: str) -> bool:
+        """Whether it has a collection of that sensor: from a table, or from the service's own list."""
+        return sensor in self._offers()
+
+    def notes(self, request: ImageRequest) -> tuple[str, ...]:
+        """Return what is read instead of the collection that was asked for, and how it differs."""
+        return choose_collections(self.service, self._offers(), request.sensor, request.collection)[1]
+
+    def scene_key(self, scene: Scene) -> str | None:
+        """Return the version of the scene's item: see `rs_embed.providers.stac_items.item_version`."""
+        return item_version(scene.item)
+
+    def search(self, request: ImageRequest, interval: Interval) -> list[Scene]:
+        """Return the scenes of the sensor in ``interval`` around the footprint, from one search for each 1° cell.
+
+        Raises
+        ------
+        ProviderError
+            If the service cannot be reached or refuses, or has nothing of the sensor that can be read; the message
+            names service and collection and says what to do.
+        """
+        chosen, _ = choose_collections(self.service, self._offers(), request.sensor, request.collection)
+        if request.footprint is None:
+            raise ProviderError(f"{self.name} is searched by place, and the region has none")
+        collections = tuple(each.id for each in chosen)
+        hint = interval not in (request.intervals or (ALWAYS,))
+        boxes = exact_boxes(request.footprint) if hint else search_boxes(request.footprint)
+        found: dict[str, Scene] = {}
+        for box in boxes:
+            key = (collections, request.collection, request.sensor, box, interval)
+
+            def fetch(box: Box = box) -> tuple[Scene, ...]:
+                items = self._items(collections, box, interval, HINTS if hint else MOST)
+                return self._scenes(items, request.sensor, request.collection, collections)
+
+            scenes = self._searches.get(key, fetch, lifetime=lambda _: _lifetime(interval))
+            found |= {scene.id: scene for scene in scenes}
+        start, end = interval
+        return [scene for scene in found.values() if start <= scene.time < end]
+
+    def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> NDArray[np.float32]:
+        """Return ``(C, H, W)`` on exactly that lattice: see `SceneProvider.read`."""
+        return read_scene(scene, bands, geobox, signer=self._signer, label=f"{self.name} scene {scene.id}")
+
+    def _scenes(
+        self, items: Iterable[Item], sensor: str, asked: str | None, collections: Sequence[str]
+    ) -> tuple[Scene, ...]:
+        """Scenes of the items that count and have files that can be read."""
+        kept = newest((item for item in items if is_wanted(item, sensor, asked)), collections)
+        scenes, why = [], ""
+        for item in kept:
+            scene, reason = scene_of(item, sensor)
+            why = why or reason
+            if scene is not None:
+                scenes.append(scene)
+        if kept and not scenes:
+            raise ProviderError(
+                f"{self.name}: the scenes of {', '.join(collections)} cannot be read: of {kept[0].get('id')} {why}; "
+                "choose another backend or collection"
+            )
+        return tuple(scenes)
+
+    def _offers(self) -> Mapping[str, tuple[Collection, ...]]:
+        if self.service.offers is not None:
+            return self.service.offers
+        return self._listed.get("", lambda: _by_sensor(self._collection_ids()))
+
+    def _collection_ids(self) -> list[str]:
+        entry = self._first_page()
+        if entry.search is None:
+            return sorted({str(item.get("collection")) for item in entry.items})
+
+        def listed() -> list[str]:
+            pages = self._io.get_pages(entry.collections)
+            return [str(each["id"]) for page in pages for each in page["collections"]]
+
+        return self._ask("its list of collections", listed)
+
+    def _items(self, collections: Sequence[str], box: Box, interval: Interval, most: int) -> list[Item]:
+        """Items of a box and an interval; an interval's end is part of STAC's."""
+        entry = self._first_page()
+        if entry.search is None:
+            return [item for item in entry.items if item.get("collection") in collections]
+
+        def searched() -> list[Item]:
+            search = ItemSearch(
+                str(entry.search),
+                method=entry.method,
+                stac_io=self._io,
+                collections=list(collections),
+                bbox=list(box),
+                datetime=_span(interval),
+                limit=min(PAGE, most),
+                max_items=most,
+            )
+            return [item for page in search.pages_as_dicts() for item in page["features"]]
+
+        found = self._ask(f"the search in {', '.join(collections)}", searched)
+        if most == MOST and len(found) >= MOST:
+            raise ProviderError(
+                f"{self.name} has {MOST} items or more of {', '.join(collections)} in {_span(interval)}, more than are "
+                "looked at for one region: choose a shorter time"
+            )
+        return found
+
+    def _first_page(self) -> _Entry:
+        if self.service.offers is not None:
+            return _Entry(f"{self.service.url}/search")
+        return self._entry.get("", lambda: self._ask("its first page", self._read_first_page))
+
+    def _read_first_page(self) -> _Entry:
+        url = self.service.url
+        page = self._io.read_json(url)
+        if page.get("type") not in ("Catalog", "Collection") or "links" not in page:
+            raise KeyError(f"a {page.get('type')!r} in place of a catalogue")
+        links = [link for link in page["links"] if isinstance(link, Mapping)]
+        searches = [link for link in links if link.get("rel") == "search"]
+        if not searches:
+            return _Entry(None, items=tuple(islice(_walk(url, self._io), MOST)))
+        post = [link for link in searches if str(link.get("method", "")).upper() == "POST"]
+        data = next((link["href"] for link in links if link.get("rel") == "data"), f"{url}/collections")
+        search = urljoin(f"{url}/", str((post or searches)[0]["href"]))
+        return _Entry(search, "POST" if post else "GET", urljoin(f"{url}/", str(data)))
+
+    def _ask(self, what: str, call: Callable[[], T]) -> T:
+        """Call the service; what goes wrong becomes our own error, and one that does not work rests for a while."""
+        if self._down is not None and time.monotonic() < self._down[0]:
+            raise ServiceError(f"{self._down[1]} (found out less than {_DOWN_S:.0f} s ago)")
+        subject = f"{self.name}: {what}"
+        try:
+            found = call()
+        except APIError as error:
+            cause = error.__context__ or error
+            failure = trouble(subject, error.status_code, cause, remedy="choose another backend")
+        except json.JSONDecodeError as error:
+            failure = trouble(subject, None, error, remedy="choose another backend")
+        except (pystac.STACError, AttributeError, KeyError, TypeError, ValueError) as error:
+            failure = ServiceError(f"{subject} is not as STAC has it ({error}); check the address {self.service.name}")
+        else:
+            self._down = None
+            return found
+        if isinstance(failure, ServiceError):
+            self._down = time.monotonic() + _DOWN_S, str(failure)
+        raise failure
+
+
+def open_stac(url: str | Service) -> STACProvider:
+    """Open a STAC API or a static catalogue by its URL; the network is first used when something is asked of it.
+
+    Parameters
+    ----------
+    url
+        Address of the first page (``https://…/v1``, ``https://…/catalog.json``), or a service of `services`.
+    """
+    return STACProvider(service_at(url) if isinstance(url, str) else url)
+
+
+def _by_sensor(ids: Iterable[str]) -> dict[str, tuple[Collection, ...]]:
+    """The collections that are known here, by sensor; terrain-corrected radar hides what is in ground range."""
+    found: dict[str, list[Collection]] = {}
+    for name in ids:
+        try:
+            found.setdefault(find_sensor(name).id, []).append(Collection(name))
+        except SpecError:
+            continue
+    corrected = [each for each in found.get("sentinel-1", []) if "rtc" in each.id.lower()]
+    if corrected:
+        found["sentinel-1"] = corrected
+    return {sensor: tuple(listed) for sensor, listed in found.items()}
+
+
+def _walk(url: str, io: StacApiIO) -> Iterator[Item]:
+    """Every item of a static catalogue, with absolute addresses."""
+    catalogue = pystac.read_file(url, stac_io=io)
+    if not isinstance(catalogue, pystac.Catalog):
+        raise TypeError(f"a {type(catalogue).__name__} in place of a catalogue")
+    for item in catalogue.get_items(recursive=True):
+        item.make_asset_hrefs_absolute()
+        yield item.to_dict(include_self_link=False, transform_hrefs=False)
+
+
+def _lifetime(interval: Interval) -> float:
+    """Seconds for which a search may be remembered."""
+    return float("inf") if interval[1] < datetime.now(UTC) - _SETTLED else _YOUNG_S
+
+
+def _span(interval: Interval) -> str | None:
+    """The interval as STAC writes it, open where it has no end."""
+    ends = ("..", "..")
+    start, end = (
+        open_ if moment == ALWAYS[i] else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for i, (moment, open_) in enumerate(zip(interval, ends, strict=True))
+    )
+    return None if (start, end) == ends else f"{start}/{end}"
