@@ -191,6 +191,10 @@ class CachedProvider(SceneProvider):
         """Return the provider's key of a scene."""
         return self.provider.scene_key(scene)
 
+    def notes(self, request: ImageRequest) -> tuple[str, ...]:
+        """Return the provider's notes."""
+        return self.provider.notes(request)
+
     def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> Pixels:
         """Return ``(C, H, W)`` on exactly that lattice: what is there, and what is read now."""
         lattice = _Lattice.of(geobox)
