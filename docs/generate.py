@@ -127,7 +127,7 @@ def inputs(facts: dict[str, Any]) -> str:
                 item["bands"],
                 f"{number(item['gsd_m'])} m (trained {low} to {high} m)",
                 frames(item["frames"]),
-                item["missing_band"],
+                "any may be left out" if item["subset"] else item["missing_band"],
             ]
         )
         lines = "".join(f"{i}. {step(each)}\n" for i, each in enumerate(item["preprocessing"], 1)) or "none\n"
@@ -184,9 +184,12 @@ def page(facts: dict[str, Any]) -> str:
         f"# {name}\n\n{facts['title']}.{aliases}\n",
         "```python\n"
         "from rs_embed import OutputSpec, PointBuffer, TemporalSpec, get_embedding\n\n"
-        f'place, time = PointBuffer(11.5, 48.1, 320), TemporalSpec.range("2022-06-01", "2022-08-01")\n'
+        'place = PointBuffer(11.5, 48.1, 320)\n'
+        'time = TemporalSpec.range("2022-06-01", "2022-08-01")\n'
         f'vector = get_embedding("{name}", spatial=place, temporal=time, backend="auto")\n'
-        f'grid = get_embedding("{name}", spatial=place, temporal=time, backend="auto", output=OutputSpec.grid())\n'
+        "grid = get_embedding(\n"
+        f'    "{name}", spatial=place, temporal=time, backend="auto", output=OutputSpec.grid()\n'
+        ")\n"
         "```\n",
         f"**Pooled**: {facts['pooled']}. "
         + (
