@@ -17,7 +17,7 @@ __all__ = ["open_provider", "register_provider"]
 NAMES = ("gee", "auto", "earth-search", "planetary-computer", "synthetic")
 
 
-def open_provider(backend: Any, *, call: str | None = None) -> Provider:
+def open_provider(backend: Any, *, call: str | None = None, cache: bool = True) -> Provider:
     """Return the provider that ``backend`` names.
 
     Parameters
@@ -28,6 +28,8 @@ def open_provider(backend: Any, *, call: str | None = None) -> Provider:
         plug-in, alone or with an argument: ``"name"``, ``"name:argument"``. A path that exists comes before a plug-in.
     call
         The user's call with ``backend="auto"``, for the message of a missing login.
+    cache
+        Whether pixels of open services are kept on this machine and looked up there.
 
     Raises
     ------
@@ -50,9 +52,9 @@ def open_provider(backend: Any, *, call: str | None = None) -> Provider:
             f"`earthengine authenticate`, then name your project with `earthengine set_project`. {again}"
         )
     if name.lower() in NAMES:
-        return _open_services(name.lower())
+        return _open_services(name.lower(), _pixels(cache))
     if name.lower().startswith(("http://", "https://")):
-        return _stac(name)
+        return _stac(name, _pixels(cache))
     path = Path(name).expanduser()
     if path.exists():
         return _local(str(path.resolve()), path.stat().st_mtime_ns)
@@ -132,23 +134,32 @@ def _plugin(name: str, argument: str | None) -> Provider:
 
 
 @lru_cache(maxsize=8)
-def _open_services(name: str) -> Provider:
+def _open_services(name: str, pixels: Path | None) -> Provider:
     """Open a service, or all of them for ``auto``, once: they remember what they were asked."""
     from rs_embed.providers.failover import FailoverProvider
     from rs_embed.providers.services import SERVICES
 
     if name == "auto":
-        return FailoverProvider([_stac(each) for each in SERVICES])
-    return _stac(name)
+        return FailoverProvider([_stac(each, pixels) for each in SERVICES])
+    return _stac(name, pixels)
 
 
 @lru_cache(maxsize=8)
-def _stac(address: str) -> SceneProvider:
-    """Open a service by its name or URL once."""
+def _stac(address: str, pixels: Path | None) -> SceneProvider:
+    """Open a service by its name or URL once, with a cache of pixels where a folder is given."""
+    from rs_embed.providers.cache import cached
     from rs_embed.providers.services import SERVICES
     from rs_embed.providers.stac import open_stac
 
-    return open_stac(SERVICES.get(address, address))
+    service = open_stac(SERVICES.get(address, address))
+    return service if pixels is None else cached(service, folder=pixels)
+
+
+def _pixels(cache: bool) -> Path | None:
+    """The folder of cached pixels, None without a cache."""
+    from rs_embed.providers.cache import pixel_folder
+
+    return pixel_folder() if cache else None
 
 
 @lru_cache(maxsize=8)

@@ -172,6 +172,7 @@ class CachedProvider(SceneProvider):
     def __init__(self, provider: SceneProvider, files: PixelFiles) -> None:
         self.provider, self.files = provider, files
         self.name, self.source = provider.name, provider.source
+        self.waits, self.most_passes = provider.waits, provider.most_passes
 
     def __getattr__(self, name: str) -> Any:
         """Return what else the provider can do."""
