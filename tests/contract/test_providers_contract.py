@@ -280,7 +280,8 @@ def test_the_files_give_what_was_painted(folder: Path) -> None:
         assert np.array_equal(drawn.valid, read.valid)
         assert np.array_equal(drawn.pixels[:, :, drawn.valid[0]], read.pixels[:, :, read.valid[0]])
         assert [s["id"] for s in drawn.scenes[0]] == [s["id"] for s in read.scenes[0]]
-        assert drawn.observations == read.observations
+        if composite != "mosaic":  # files tell no cloud cover, so that more scenes are looked at
+            assert drawn.observations == read.observations
 
 
 def test_the_median_of_the_real_catalogue_is_the_known_one(test_data: Path) -> None:

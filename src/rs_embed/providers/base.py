@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from rs_embed.core.imagery import ImageRequest, ImageStack, Interval, Scene
 from rs_embed.providers.composite import compose, select_scenes
+from rs_embed.providers.selection import MOST_PASSES
 
 __all__ = ["Provider", "SceneProvider"]
 
@@ -50,6 +51,10 @@ class SceneProvider(ABC):
 
     name: str
     source: str
+    waits: bool = False
+    """Whether reading is waiting for a network: then many scenes are read at the same time."""
+    most_passes: int | None = MOST_PASSES
+    """Passes that a median or mean is made from at most, the clearest ones; None: all."""
 
     @abstractmethod
     def offers(self, sensor: str) -> bool:

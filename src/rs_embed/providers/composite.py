@@ -1,4 +1,4 @@
-"""Which scenes a request is made from, and how their pixels become frames.
+"""How the pixels of the chosen scenes become frames.
 
 The order of things: scenes of one pass of the satellite are fused (adjacent tiles, the first that has data wins), the
 fused pass is masked, the clear passes of an interval are reduced pixel by pixel, and decibels come last.
@@ -6,182 +6,78 @@ fused pass is masked, the clear passes of an interval are reduced pixel by pixel
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from rs_embed.core.errors import NoImageryError, ProviderError
-from rs_embed.core.imagery import ImageRequest, ImageStack, Interval, Scene
+from rs_embed.core.imagery import ImageRequest, ImageStack, Scene
 from rs_embed.core.sensors import SENSORS, Sensor
+from rs_embed.providers.ahead import PASSES, ahead
 from rs_embed.providers.masks import MASKS
+from rs_embed.providers.selection import ALWAYS, Chosen, Frame, Group, SceneSource, select_scenes
+from rs_embed.providers.shelf import Shelf, Shelved
 
-__all__ = ["Chosen", "Frame", "compose", "median", "select_scenes"]
+__all__ = ["ALWAYS", "Chosen", "Frame", "SceneSource", "compose", "median", "select_scenes"]
 
-ALWAYS: Interval = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
-_PASS = timedelta(minutes=30)
-"""Tiles of one pass are seconds to minutes apart, passes over one place at least an orbit (100 minutes)."""
-_NEAR = timedelta(days=90)
 _MEMORY = 128 * 2**20
-"""Bytes of the pixels held at once by `compose`."""
+"""Bytes of the pixels held at once by `compose`; as many are read ahead."""
+_DISK = 2 * 2**30
+"""Bytes of the pixels that wait on disk, where reading the same tiles again would cost more than that."""
 _FEW = 2**18
 """Values of all passes up to which bands are reduced at once: a copy of them then hardly counts."""
 
-Group = tuple[Scene, ...]
 Pixels = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-class SceneSource(Protocol):
-    """What is needed of a provider: `rs_embed.providers.base.SceneProvider`."""
+@dataclass(frozen=True)
+class _Reader:
+    """What is the same for all passes of a request."""
 
-    def search(self, request: ImageRequest, interval: Interval) -> list[Scene]: ...
-
-    def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> NDArray[np.float32]: ...
+    provider: SceneSource
+    request: ImageRequest
+    sensor: Sensor
+    bands: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One frame to be: its date and the passes that it is made from."""
+class _Look:
+    """The clear pixels of one pass, or of several that fill each other's gaps."""
 
-    time: np.datetime64
-    """Seconds, UTC; NaT where there is no date."""
-    groups: tuple[Group, ...]
-    """Passes in order of time; empty: no imagery."""
+    pixels: Pixels | Shelved
+    """``(C, h, w)``, NaN where not clear."""
+    used: Group
+    """Scenes that the pixels come from."""
+    clear: int
+    total: int
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The scenes of a request."""
+class _Strip:
+    """Rows of a frame: what is held at once."""
 
-    frames: tuple[Frame, ...]
-    missing_bands: tuple[str, ...]
-    """Bands that none of the scenes has."""
-
-
-def select_scenes(provider: SceneSource, request: ImageRequest) -> Chosen:
-    """Choose the scenes of a request, once for all its parts.
-
-    Scenes count whose time lies in ``[start, end)``, whose footprint touches the request's (unknown: it may), whose
-    cloud cover is at most ``cloudy_pct`` (unknown: passes) and whose orbit is the one asked for (unknown: does not
-    pass). They are ordered by time and id.
-
-    Raises
-    ------
-    NoImageryError
-        If no interval has a scene; it names window, collection, what the filters dropped and the nearest dates.
-    ProviderError
-        If none of the scenes has any of the bands; the message lists the bands that exist.
-    """
-    frames: list[Frame] = []
-    for interval in request.intervals or (ALWAYS,):
-        found = [s for s in _search(provider, request, interval) if not _dropped(s, request)]
-        groups = tuple(_passes(found))
-        if request.composite == "none":
-            frames += [Frame(_moment(group[0].time), (group,)) for group in groups]
-        else:
-            frames.append(Frame(_middle(interval) if request.intervals else np.datetime64("NaT", "s"), groups))
-    scenes = [scene for frame in frames for group in frame.groups for scene in group]
-    if not scenes:
-        raise NoImageryError(_nothing(provider, request))
-    existing = frozenset[str]().union(*(scene.bands for scene in scenes))
-    missing = tuple(band for band in request.bands if band not in existing)
-    if len(missing) == len(request.bands):
-        raise ProviderError(
-            f"none of {len(scenes)} {request.sensor} scenes has band {', '.join(request.bands)}; "
-            f"bands that exist: {', '.join(sorted(existing)) or 'none'}"
-        )
-    return Chosen(tuple(frames), missing)
-
-
-def _search(provider: SceneSource, request: ImageRequest, interval: Interval) -> list[Scene]:
-    """Scenes of the interval over the footprint, whatever their clouds and orbit, in order."""
-    start, end = interval
-    found = [
-        scene
-        for scene in provider.search(request, interval)
-        if start <= scene.time < end
-        and (request.footprint is None or scene.footprint is None or scene.footprint.intersects(request.footprint))
-    ]
-    return sorted(found, key=lambda scene: (scene.time, scene.id))
-
-
-def _dropped(scene: Scene, request: ImageRequest) -> str | None:
-    """The filter that drops a scene, or None."""
-    if scene.cloud_cover is not None and scene.cloud_cover > request.cloudy_pct:
-        return "cloud"
-    return "orbit" if request.orbit is not None and scene.orbit != request.orbit else None
-
-
-def _passes(scenes: list[Scene]) -> Iterator[Group]:
-    """Join the scenes of one pass of the satellite: same orbit direction, minutes apart."""
-    open_groups: dict[str | None, list[Scene]] = {}
-    closed: list[list[Scene]] = []
-    for scene in scenes:
-        group = open_groups.get(scene.orbit)
-        if group is None or scene.time - group[0].time > _PASS:
-            group = open_groups[scene.orbit] = []
-            closed.append(group)
-        group.append(scene)
-    yield from (tuple(group) for group in closed)
-
-
-def _moment(time: datetime) -> np.datetime64:
-    return np.datetime64(time.astimezone(UTC).replace(tzinfo=None, microsecond=0), "s")
-
-
-def _middle(interval: Interval) -> np.datetime64:
-    return _moment(interval[0] + (interval[1] - interval[0]) / 2)
-
-
-def _nothing(provider: SceneSource, request: ImageRequest) -> str:
-    """Say what was looked for, what the filters dropped, and which dates are nearest."""
-    intervals = request.intervals or (ALWAYS,)
-    start, end = min(i[0] for i in intervals), max(i[1] for i in intervals)
-    dates = f" from {_day(start)} to {_day(end)}" if request.intervals else ""
-    said = [f"no {request.sensor} scene{dates} over the region"]
-    dropped = [(s, _dropped(s, request)) for i in intervals for s in _search(provider, request, i)]
-    cloudy = [s.cloud_cover for s, why in dropped if why == "cloud" and s.cloud_cover is not None]
-    if cloudy:
-        said.append(
-            f"{len(cloudy)} {'was' if len(cloudy) == 1 else 'were'} left out by cloudy_pct={request.cloudy_pct:g} "
-            f"(the least cloudy has {min(cloudy):.3g} %)"
-        )
-    turned = sum(why == "orbit" for _, why in dropped)
-    if turned:
-        said.append(f"{turned} by orbit={request.orbit!r}")
-    near = _nearest(provider, request, start, end)
-    said.append(f"nearest dates: {', '.join(near)}" if near else "and none at any other date")
-    return "; ".join(said)
-
-
-def _nearest(provider: SceneSource, request: ImageRequest, start: datetime, end: datetime) -> list[str]:
-    """Up to five dates nearest to the window that have a scene over the region, with its cloud cover."""
-    early = max(start - _NEAR, ALWAYS[0]) if start - ALWAYS[0] > _NEAR else ALWAYS[0]
-    late = end + _NEAR if ALWAYS[1] - end > _NEAR else ALWAYS[1]
-    found = _search(provider, request, (early, late)) or _search(provider, request, ALWAYS)
-    distance = {s.id: max(start - s.time, s.time - end, timedelta(0)) for s in found}
-    days: dict[str, str] = {}
-    for scene in sorted(found, key=lambda s: (distance[s.id], s.cloud_cover or 0.0, s.id)):
-        cloud = "" if scene.cloud_cover is None else f" ({scene.cloud_cover:.3g} % cloud)"
-        days.setdefault(_day(scene.time), cloud)
-    return [day + cloud for day, cloud in list(days.items())[:5]]
-
-
-def _day(time: datetime) -> str:
-    return time.date().isoformat()
+    frame: int
+    top: int
+    geobox: GeoBox
+    calls: tuple[Callable[[], _Look], ...]
+    chunk: int
+    """Rows that are reduced at once."""
+    row_bytes: int
+    """Of one call."""
 
 
 def compose(provider: SceneSource, request: ImageRequest, chosen: Chosen, part: GeoBox) -> ImageStack:
     """Read the chosen scenes on ``part`` and reduce them to frames.
 
     Works in bands of rows, so that memory stays bounded whatever the part's size; every step is pixel by pixel, so
-    that neither the bands nor the part change a bit.
+    that neither the bands nor the part change a bit. Where a provider waits for a network, passes are read ahead.
 
     Parameters
     ----------
@@ -194,37 +90,75 @@ def compose(provider: SceneSource, request: ImageRequest, chosen: Chosen, part: 
     part
         The lattice: a crop of the request's.
     """
-    sensor = SENSORS[request.sensor]
     height, width = part.shape
     pixels = np.zeros((len(chosen.frames), len(request.bands), height, width), np.float32)
     valid = np.zeros((len(chosen.frames), height, width), bool)
     present = [i for i, band in enumerate(request.bands) if band not in chosen.missing_bands]
-    bands = tuple(request.bands[i] for i in present)
-    clear_total = np.zeros(2, np.int64)
-    scenes: list[tuple[dict[str, Any], ...]] = []
-    for t, frame in enumerate(chosen.frames):
-        used: dict[str, Scene] = {}
-        rows = _rows(len(frame.groups) * (len(bands) + 1) * width)
-        for top in range(0, height if frame.groups else 0, rows):
-            strip = _strip(part, top, min(rows, height - top))
-            passes = [_read_pass(provider, request, sensor, bands, group, strip) for group in frame.groups]
-            for group in passes:
-                clear_total += group.clear, group.total
-            values = _reduce(request.composite, passes, used)
-            if sensor.kind == "radar":
-                values = _decibel(values)
-            known = np.isfinite(values).all(axis=0)
-            pixels[t, present, top : top + rows] = np.where(known, values, 0)
-            valid[t, top : top + rows] = known
-        scenes.append(tuple(_say(s, request, sensor) for s in sorted(used.values(), key=lambda s: (s.time, s.id))))
+    reader = _Reader(provider, request, SENSORS[request.sensor], tuple(request.bands[i] for i in present))
+    clear = total = 0
+    used: list[dict[str, Scene]] = [{} for _ in chosen.frames]
+    strips = [strip for t, frame in enumerate(chosen.frames) for strip in _strips(reader, t, frame, part)]
+    with closing(_looks(provider, strips)) as found:
+        for strip in strips:
+            looks = [next(found) for _ in strip.calls]
+            for look in looks:
+                clear, total = clear + look.clear, total + look.total
+                used[strip.frame] |= {scene.id: scene for scene in look.used}
+            for top in range(0, strip.geobox.shape[0], strip.chunk):
+                rows = slice(top, min(top + strip.chunk, strip.geobox.shape[0]))
+                values = _reduce(request.composite, looks, rows)
+                if reader.sensor.kind == "radar":
+                    values = _decibel(values)
+                known = np.isfinite(values).all(axis=0)
+                place = slice(strip.top + rows.start, strip.top + rows.stop)
+                pixels[strip.frame, present, place] = np.where(known, values, 0)
+                valid[strip.frame, place] = known
+            del looks
+    scenes = tuple(
+        tuple(_say(s, request, reader.sensor) for s in sorted(each.values(), key=lambda s: (s.time, s.id)))
+        for each in used
+    )
     times = np.array([frame.time for frame in chosen.frames], "datetime64[s]")
-    observed = (int(clear_total[0]), int(clear_total[1]))
-    return ImageStack(pixels, valid, times, part, chosen.missing_bands, tuple(scenes), observed)
+    return ImageStack(pixels, valid, times, part, chosen.missing_bands, scenes, (clear, total), notes=chosen.notes)
 
 
-def _rows(row_values: int) -> int:
-    """Rows of a strip whose pixels (and a copy of them) stay below the memory bound."""
-    return max(1, _MEMORY // max(1, 2 * 4 * row_values))
+def _looks(provider: SceneSource, strips: Sequence[_Strip]) -> Generator[_Look]:
+    """What the strips' calls return, in order: read ahead where reading is waiting, else one by one."""
+    if not provider.waits:
+        for strip in strips:
+            for call in strip.calls:
+                yield call()
+        return
+    largest = max((strip.row_bytes * strip.geobox.shape[0] for strip in strips), default=1)
+    calls = (call for strip in strips for call in strip.calls)
+    yield from ahead(PASSES, calls, most=max(2, min(2 * PASSES.count, _MEMORY // largest)))
+
+
+def _strips(reader: _Reader, number: int, frame: Frame, part: GeoBox) -> Iterator[_Strip]:
+    """Cut a frame into strips whose passes fit into memory, or onto the disk where tiles would be fetched twice."""
+    height, width = part.shape
+    one_by_one = reader.request.composite == "mosaic"
+    passes = 1 if one_by_one else len(frame.groups)
+    of_pass = 4 * (len(reader.bands) + 1) * width
+    rows, waits = _rows(passes * of_pass), reader.provider.waits
+    if waits:
+        rows = max(rows, min(height, _DISK // max(1, passes * of_pass)))
+    chunk = _rows(4 * 2 * max(1, passes) * width) if waits else rows
+    for top in range(0, height if frame.groups else 0, rows):
+        strip = _strip(part, top, min(rows, height - top))
+        crowded = waits and passes > 1 and passes * of_pass * strip.shape[0] > _MEMORY
+        shelf = Shelf() if crowded else None
+        looks = (
+            [partial(_mosaic, reader, frame.groups, strip)]
+            if one_by_one
+            else [partial(_read_pass, reader, group, strip, shelf) for group in frame.groups]
+        )
+        yield _Strip(number, top, strip, tuple(looks), chunk, 2 * of_pass)
+
+
+def _rows(row_bytes: int) -> int:
+    """Rows whose pixels (and a copy of them) stay below the memory bound."""
+    return max(1, _MEMORY // max(1, 2 * row_bytes))
 
 
 def _strip(part: GeoBox, top: int, rows: int) -> GeoBox:
@@ -245,80 +179,85 @@ def _say(scene: Scene, request: ImageRequest, sensor: Sensor) -> dict[str, Any]:
     return said
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """The fused pixels of one pass."""
-
-    pixels: Pixels
-    """``(C, h, w)``, NaN where not clear."""
-    usable: Mask
-    owner: NDArray[np.int16]
-    """Which scene each pixel is from; -1: none."""
-    scenes: Group
-    clear: int
-    total: int
-
-
-def _read_pass(
-    provider: SceneSource,
-    request: ImageRequest,
-    sensor: Sensor,
-    bands: tuple[str, ...],
-    group: Group,
-    strip: GeoBox,
-) -> _Pass:
-    """Fuse the tiles of a pass, then mask it."""
-    shape = (len(bands), *strip.shape)
-    pixels = np.full(shape, np.nan, np.float32)
+def _fuse(reader: _Reader, group: Group, strip: GeoBox) -> tuple[Pixels, NDArray[np.int16], Mask]:
+    """The tiles of a pass as one: pixels, which scene each is from (-1: none), and where they are clear."""
+    bands, mask_band = reader.bands, reader.sensor.mask_band
+    pixels = np.full((len(bands), *strip.shape), np.nan, np.float32)
     owner = np.full(strip.shape, -1, np.int16)
     clear = np.ones(strip.shape, bool)
     for number, scene in enumerate(group):
         if not set(bands) <= scene.bands:
             continue  # an observation is all bands of one moment
-        masked = request.mask is not None and sensor.mask_band in scene.bands
-        names = [*bands, sensor.mask_band] if masked and sensor.mask_band else [*bands]
-        read = provider.read(scene, names, strip)
+        mask = reader.request.mask if mask_band in scene.bands else None
+        read = reader.provider.read(scene, [*bands, mask_band] if mask and mask_band else [*bands], strip)
         take = (owner < 0) & np.isfinite(read[: len(bands)]).all(axis=0)
         if not take.any():
             continue
         pixels[:, take] = read[: len(bands), take]
         owner[take] = number
-        if masked and request.mask is not None:
-            clear[take] = MASKS[request.mask](read[-1, take])
+        if mask:
+            clear[take] = MASKS[mask](read[-1, take])
         if (owner >= 0).all():
             break
+    return pixels, owner, clear
+
+
+def _read_pass(reader: _Reader, group: Group, strip: GeoBox, shelf: Shelf | None) -> _Look:
+    """Fuse the tiles of a pass, then mask it."""
+    pixels, owner, clear = _fuse(reader, group, strip)
     have = owner >= 0
     usable = have & clear
     pixels[:, ~usable] = np.nan
-    return _Pass(pixels, usable, owner, group, int(usable.sum()), int(have.sum()))
+    kept = pixels if shelf is None else shelf.put(pixels)
+    return _Look(kept, _owners(group, owner[usable]), int(usable.sum()), int(have.sum()))
 
 
-def _note(used: dict[str, Scene], group: _Pass, where: Mask) -> None:
-    """Write down the scenes that the pixels come from."""
-    for number in np.unique(group.owner[where]):
-        scene = group.scenes[int(number)]
-        used[scene.id] = scene
+def _owners(group: Group, numbers: NDArray[np.int16]) -> Group:
+    return tuple(group[int(number)] for number in np.unique(numbers))
 
 
-def _reduce(composite: str, passes: list[_Pass], used: dict[str, Scene]) -> Pixels:
-    """Reduce the clear pixels of all passes to one frame ``(C, h, w)``, NaN where there is none."""
-    if composite == "mosaic" or len(passes) == 1:
-        out = np.full(passes[0].pixels.shape, np.nan, np.float32)
-        left = np.ones(out.shape[1:], bool)
-        for group in passes:
-            take = left & group.usable
-            out[:, take] = group.pixels[:, take]
-            left &= ~take
-            _note(used, group, take)
-        return out
-    for group in passes:
-        _note(used, group, group.usable)
-    count: NDArray[np.int32] = np.stack([group.usable for group in passes]).sum(axis=0, dtype=np.int32)
+def _mosaic(reader: _Reader, groups: Sequence[Group], strip: GeoBox) -> _Look:
+    """Fill the pixels pass after pass, and read no more once all are filled.
+
+    A pixel counts as observed until it is filled, so that the counts do not depend on the strip.
+    """
+    out = np.full((len(reader.bands), *strip.shape), np.nan, np.float32)
+    left = np.ones(strip.shape, bool)
+    used: list[Scene] = []
+    clear_total = total = 0
+    for group in groups:
+        pixels, owner, clear = _fuse(reader, group, strip)
+        have = (owner >= 0) & left
+        take = have & clear
+        out[:, take] = pixels[:, take]
+        left &= ~take
+        used += _owners(group, owner[take])
+        clear_total, total = clear_total + int(take.sum()), total + int(have.sum())
+        if not left.any():
+            break
+    return _Look(out, tuple(used), clear_total, total)
+
+
+def _reduce(composite: str, looks: list[_Look], rows: slice) -> Pixels:
+    """Reduce rows of all passes to one frame ``(C, h, w)``, NaN where there is none."""
+    if len(looks) == 1:
+        return looks[0].pixels[:, rows]
     function = {"median": median, "mean": _mean}[composite]
-    if len(passes) * passes[0].pixels.size <= _FEW:
-        return function([group.pixels for group in passes], count)
-    channels = range(passes[0].pixels.shape[0])
-    return np.stack([function([group.pixels[c] for group in passes], count) for c in channels])
+    channels, _, width = looks[0].pixels.shape
+    if len(looks) * channels * (rows.stop - rows.start) * width <= _FEW:
+        stack = [look.pixels[:, rows] for look in looks]
+        return function(stack, _count([values[0] for values in stack]))
+    out, count = list[Pixels](), None
+    for channel in range(channels):
+        values = [look.pixels[channel, rows] for look in looks]
+        count = _count(values) if count is None else count
+        out.append(function(values, count))
+    return np.stack(out)
+
+
+def _count(values: Sequence[Pixels]) -> NDArray[np.int32]:
+    """How many of the arrays have data at each pixel; a pass has all bands of a pixel or none."""
+    return sum((~np.isnan(one) for one in values), np.zeros(values[0].shape, np.int32))
 
 
 def median(values: Sequence[Pixels], count: NDArray[np.int32] | None = None) -> Pixels:
