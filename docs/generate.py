@@ -95,8 +95,7 @@ def overview(models: dict[str, dict[str, Any]]) -> str:
         "This page and those of the models are made from the catalogue (`python docs/generate.py`); the same facts\n"
         "come from `describe_model(name)` and `rs-embed describe NAME`. D is the length of a pooled vector of the\n"
         "default variant. Each net is certified: `rs-embed verify` compares it with numbers that the authors' own\n"
-        "code computed.\n\n"
-        + table(head, rows)
+        "code computed.\n\n" + table(head, rows)
     )
 
 
@@ -184,12 +183,11 @@ def page(facts: dict[str, Any]) -> str:
         f"# {name}\n\n{facts['title']}.{aliases}\n",
         "```python\n"
         "from rs_embed import OutputSpec, PointBuffer, TemporalSpec, get_embedding\n\n"
-        'place = PointBuffer(11.5, 48.1, 320)\n'
+        "place = PointBuffer(11.5, 48.1, 320)\n"
         'time = TemporalSpec.range("2022-06-01", "2022-08-01")\n'
         f'vector = get_embedding("{name}", spatial=place, temporal=time, backend="auto")\n'
-        "grid = get_embedding(\n"
-        f'    "{name}", spatial=place, temporal=time, backend="auto", output=OutputSpec.grid()\n'
-        ")\n"
+        "cells = OutputSpec.grid()\n"
+        f'grid = get_embedding("{name}", spatial=place, temporal=time, backend="auto", output=cells)\n'
         "```\n",
         f"**Pooled**: {facts['pooled']}. "
         + (
