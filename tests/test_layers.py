@@ -21,7 +21,7 @@ LINES = [
     {"store"},
     {"export"},
     {"viewer", "evaluation"},
-    {"api", "model", "inspection", "plugin", "testing"},
+    {"api", "model", "estimation", "inspection", "plugin", "testing"},
     {"demo"},
     {"cli"},
     {"", "__main__"},
