@@ -286,9 +286,11 @@ def stored_bytes(path: str, index: int, geobox: GeoBox) -> int:
         raise ProviderError(_UNPLACED.format(name_of(path)))
     extent = geobox.extent.to_crs(found.grid.crs) if geobox.crs != found.grid.crs else geobox.extent
     left, bottom, right, top = extent.boundingbox.bbox
-    corners = [~found.grid.affine * (x, y) for x in (left, right) for y in (bottom, top)]
+    inverse = ~found.grid.affine
+    x, y = np.array([left, left, right, right]), np.array([bottom, top, bottom, top])
+    at = inverse.d * x + inverse.e * y + inverse.f, inverse.a * x + inverse.b * y + inverse.c
     rows, cols = (
-        slice(max(0, int(min(at) // side)), max(0, int(max(at) // side) + 1))
-        for at, side in zip(([c[1] for c in corners], [c[0] for c in corners]), found.block, strict=True)
+        slice(max(0, int(place.min() // side)), max(0, int(place.max() // side) + 1))
+        for place, side in zip(at, found.block, strict=True)
     )
     return int(found.sizes[rows, cols].sum())
