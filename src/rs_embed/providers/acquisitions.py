@@ -47,7 +47,8 @@ def acquisition(item: Item) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         found = _SENTINEL2.search(str(name))
         if found:
             strip = _DATASTRIP.search(str(properties.get("s2:datastrip_id") or ""))
-            baseline = str(properties.get("s2:processing_baseline") or f"{found[4] or ''}.{found[5] or ''}")
+            told = properties.get("s2:processing_baseline") or properties.get("sentinel:processing_baseline")
+            baseline = str(told or (f"{found[4]}.{found[5]}" if found[4] else ""))
             key = (found[1], found[2], found[3], found[6], strip[1] if strip else "")
             return key, (baseline, found[7])
     for pattern in _PROCESSED:

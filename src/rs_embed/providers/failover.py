@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from odc.geo.geobox import GeoBox
 
 from rs_embed.core.errors import NoImageryError, ProviderError
-from rs_embed.core.imagery import ImageRequest, ImageStack
+from rs_embed.core.imagery import ImageRequest, ImageStack, Interval, Scene
 from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.memo import Memo
+from rs_embed.providers.selection import select_scenes
 
 __all__ = ["FailoverProvider"]
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -65,9 +69,29 @@ class FailoverProvider:
         ProviderError
             If no service answered; the message says why of each.
         """
-        turn = self._turns.get(request.key(), lambda: self._begin(request))
         for part in parts:
-            yield self._load(turn, request, part)
+
+            def loaded(service: SceneProvider, part: GeoBox = part) -> ImageStack:
+                (stack,) = service.load(request, [part])
+                return stack
+
+            stack, service, turn = self._answer(request, loaded, final=True)
+            yield _named(stack, service, turn)
+
+    def search(self, request: ImageRequest, interval: Interval) -> list[Scene]:
+        """Return the scenes of the service that will answer the request, as far as that can be known without reading.
+
+        Raises
+        ------
+        ProviderError
+            As `load` does.
+        """
+
+        def found(service: SceneProvider) -> list[Scene]:
+            select_scenes(service, request)  # it has scenes for the request, though perhaps none in this interval
+            return service.search(request, interval)
+
+        return self._answer(request, found, final=False)[0]
 
     def _begin(self, request: ImageRequest) -> _Turn:
         able = [each for each in self.services if each.offers(request.sensor)]
@@ -76,8 +100,11 @@ class FailoverProvider:
             raise ProviderError(f"none of the open services ({names}) has imagery of {request.sensor}")
         return _Turn(able)
 
-    def _load(self, turn: _Turn, request: ImageRequest, part: GeoBox) -> ImageStack:
-        """Load a part from the service whose turn it is, or from the next."""
+    def _answer(
+        self, request: ImageRequest, call: Callable[[SceneProvider], T], *, final: bool
+    ) -> tuple[T, SceneProvider, _Turn]:
+        """Call the service whose turn it is, or the next; ``final``: from then on no other may answer."""
+        turn = self._turns.get(request.key(), lambda: self._begin(request))
         while True:
             with turn.lock:
                 if not turn.left:
@@ -85,14 +112,14 @@ class FailoverProvider:
                     raise _failure(turn, request)
                 service = turn.left[0]
             try:
-                (stack,) = service.load(request, [part])
+                found = call(service)
             except ProviderError as error:
                 self._hand_over(turn, service, error)
                 continue
             with turn.lock:
                 if turn.left and turn.left[0] is service:
-                    turn.answered = True
-                    return _named(stack, service, turn)
+                    turn.answered = turn.answered or final
+                    return found, service, turn
 
     def _hand_over(self, turn: _Turn, service: SceneProvider, error: ProviderError) -> None:
         """Give the turn to the next service, unless this one has answered already or another thread was faster."""

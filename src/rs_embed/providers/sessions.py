@@ -34,6 +34,23 @@ class _Patience(Retry):
         return None if told is None else min(float(told), LONGEST_WAIT)
 
 
+class _Adapter(HTTPAdapter):
+    """Trusts the authorities of SSL_CERT_FILE, which requests itself does not look at."""
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        """Send a request."""
+        trusted = os.environ.get("SSL_CERT_FILE") if verify is True else None
+        return super().send(request, stream, timeout, trusted or verify, cert, proxies)
+
+
 def open_session(*, attempts: int = 3) -> requests.Session:
     """Return a session that honours HTTPS_PROXY, SSL_CERT_FILE and Retry-After.
 
@@ -56,10 +73,7 @@ def open_session(*, attempts: int = 3) -> requests.Session:
     )
     session = requests.Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=16))
-    certificates = os.environ.get("SSL_CERT_FILE")
-    if certificates and not os.environ.get("REQUESTS_CA_BUNDLE"):
-        session.verify = certificates
+        session.mount(scheme, _Adapter(max_retries=retry, pool_maxsize=16))
     return session
 
 
@@ -90,7 +104,7 @@ def trouble(what: str, status: int | None, cause: BaseException | None, *, remed
         return ServiceError(f"{what} cannot be reached: its name is not known here (DNS); {network}")
     if isinstance(cause, requests.exceptions.ProxyError):
         return ServiceError(f"{what} cannot be reached through the proxy ({said}); correct HTTPS_PROXY, or {remedy}")
-    if isinstance(cause, requests.exceptions.SSLError):
+    if isinstance(cause, requests.exceptions.SSLError) or "CA certificate bundle" in said:
         return ServiceError(
             f"{what} has a certificate that is not trusted here; name the authority's file in SSL_CERT_FILE, "
             f"or {remedy} ({said})"

@@ -24,9 +24,9 @@ from rs_embed.core.imagery import ImageRequest, Interval, Scene
 from rs_embed.core.sensors import find_sensor
 from rs_embed.providers.acquisitions import is_wanted, newest
 from rs_embed.providers.base import SceneProvider
-from rs_embed.providers.composite import ALWAYS
 from rs_embed.providers.memo import Memo
 from rs_embed.providers.places import Box, exact_boxes, search_boxes
+from rs_embed.providers.selection import ALWAYS
 from rs_embed.providers.services import Collection, Service, choose_collections, service_at
 from rs_embed.providers.sessions import TIMEOUT, ServiceError, open_session, trouble
 from rs_embed.providers.stac_items import item_version
@@ -71,6 +71,8 @@ class STACProvider(SceneProvider):
     service
         Endpoint, and what is known of it.
     """
+
+    waits = True
 
     def __init__(self, service: Service) -> None:
         self.service, self.name, self.source = service, service.name, service.title
@@ -180,7 +182,7 @@ class STACProvider(SceneProvider):
                 limit=min(PAGE, most),
                 max_items=most,
             )
-            return [item for page in search.pages_as_dicts() for item in page["features"]]
+            return [_checked(item) for page in search.pages_as_dicts() for item in page["features"]]
 
         found = self._ask(f"the search in {', '.join(collections)}", searched)
         if most == MOST and len(found) >= MOST:
@@ -218,7 +220,7 @@ class STACProvider(SceneProvider):
             found = call()
         except APIError as error:
             cause = error.__context__ or error
-            failure = trouble(subject, error.status_code, cause, remedy="choose another backend")
+            failure = trouble(subject, getattr(error, "status_code", None), cause, remedy="choose another backend")
         except json.JSONDecodeError as error:
             failure = trouble(subject, None, error, remedy="choose another backend")
         except (pystac.STACError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -256,9 +258,29 @@ def _by_sensor(ids: Iterable[str]) -> dict[str, tuple[Collection, ...]]:
     return {sensor: tuple(listed) for sensor, listed in found.items()}
 
 
+def _checked(item: Any) -> Item:
+    """The item, if it is one at all."""
+    if not all(isinstance(item[name], Mapping) for name in ("properties", "assets")):
+        raise TypeError(f"item {item.get('id')!r} without properties or assets")
+    found: Item = item
+    return found
+
+
+class _Reader(pystac.stac_io.DefaultStacIO):
+    """Reads the pages of a static catalogue with the session of a service."""
+
+    def __init__(self, io: StacApiIO) -> None:
+        super().__init__()
+        self._io = io
+
+    def read_text_from_href(self, href: str) -> str:
+        """Return the text behind a URL."""
+        return str(self._io.request(href))
+
+
 def _walk(url: str, io: StacApiIO) -> Iterator[Item]:
     """Every item of a static catalogue, with absolute addresses."""
-    catalogue = pystac.read_file(url, stac_io=io)
+    catalogue = pystac.read_file(url, stac_io=_Reader(io))
     if not isinstance(catalogue, pystac.Catalog):
         raise TypeError(f"a {type(catalogue).__name__} in place of a catalogue")
     for item in catalogue.get_items(recursive=True):
