@@ -176,7 +176,7 @@ MODELS = (
         citation=_CITATION,
         licence={
             "code": "CC-BY-NC-4.0",
-            "weights": "not stated where they lie; taken as the repository's, CC-BY-NC-4.0",
+            "weights": "CC-BY-NC-4.0 presumed (the repository's; none is stated where they lie)",
         },
         source="https://github.com/sustainlab-group/SatMAE",
         certificate=_certificate,
