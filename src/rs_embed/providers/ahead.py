@@ -94,4 +94,4 @@ def ahead(workers: Workers, calls: Iterable[Callable[[], T]], *, most: int) -> I
 
 def together(workers: Workers, calls: Sequence[Callable[[], T]]) -> list[T]:
     """Return the results of all calls, which run at the same time; a single one runs here."""
-    return [calls[0]()] if len(calls) == 1 else list(ahead(workers, calls, most=len(calls)))
+    return [call() for call in calls] if len(calls) < 2 else list(ahead(workers, calls, most=len(calls)))

@@ -124,7 +124,7 @@ class _RemoteFile:
         self.url, self._patience = url, patience
         self._refresh = None if refresh is None else self._renewed(refresh)
         self.name = PurePosixPath(unquote(urlsplit(url).path)).name or "file"
-        self.fault: Fault | None = None
+        self.fault: Fault | ProviderError | None = None
         self.replaced = False
         self._key = url
         self._head = _HEADS_KEPT.get(url) or self._begin()
@@ -185,7 +185,7 @@ class _RemoteFile:
                 return part.content[start - part.start : stop - part.start]
         try:
             pieces = [self._piece(number) for number in range(start // _PIECE, -(-stop // _PIECE))]
-        except Fault as fault:
+        except (Fault, ProviderError) as fault:  # also what signing anew may raise
             self.fault = fault
             return b""
         joined = b"".join(piece.content for piece in pieces)

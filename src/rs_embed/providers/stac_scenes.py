@@ -12,6 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from rs_embed.core.imagery import Scene
 from rs_embed.core.sensors import SENSORS, Sensor, find_sensor
+from rs_embed.providers.ahead import READS, together
 from rs_embed.providers.harmonise import Decoding, decoding_of_item
 from rs_embed.providers.hrefs import open_url
 from rs_embed.providers.relief import slope, with_margin
@@ -59,7 +60,7 @@ def read_scene(
     sensor = find_sensor(item_collection(item))
     table = item_bands(item, sensor)
     out = np.full((len(bands), *geobox.shape), np.nan, np.float32)
-    together: dict[tuple[str, Decoding, bool], list[tuple[int, int]]] = {}
+    files: dict[tuple[str, Decoding, bool], list[tuple[int, int]]] = {}
     for place, band in enumerate(bands):
         if sensor.id == "dem" and band == "slope":
             heights = read_scene(scene, ("elevation",), with_margin(geobox), signer=signer, label=label)[0]
@@ -67,20 +68,24 @@ def read_scene(
         elif band in table:
             one = table[band][0]
             key = one.href, _decoding(sensor, band, item, one), sensor.band(band).classes
-            together.setdefault(key, []).append((place, one.index))
-    for (href, decoding, classes), members in together.items():
-        places, indexes = [m[0] for m in members], [m[1] for m in members]
+            files.setdefault(key, []).append((place, one.index))
+    calls = []
+    for (href, decoding, classes), members in files.items():
         url, refresh = (href, None) if signer is None else (signer.sign(href), partial(signer.renew, href))
-        out[places] = read_bands(
+        call = partial(
+            read_bands,
             url,
-            indexes,
+            [index for _, index in members],
             geobox,
             decoding=decoding,
             classes=classes,
-            names=[bands[place] for place in places],
+            names=[bands[place] for place, _ in members],
             label=label,
             refresh=refresh,
         )
+        calls.append(call)
+    for members, found in zip(files.values(), together(READS, calls), strict=True):
+        out[[place for place, _ in members]] = found
     return out
 
 
