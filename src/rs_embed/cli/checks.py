@@ -19,6 +19,7 @@ from rs_embed.cli.options import (
     Json,
     Modality,
     ModelNames,
+    NoCache,
     Pairs,
     Point,
     Scale,
@@ -30,6 +31,7 @@ from rs_embed.cli.options import (
     model_option,
     model_options,
     one_place,
+    source_of,
     span_of,
 )
 from rs_embed.cli.printing import console, counted, print_json, print_table
@@ -51,6 +53,7 @@ def inspect_command(
     buffer: Buffer = None,
     time: Time = None,
     backend: Backend = None,
+    no_cache: NoCache = False,
     collection: Collection = None,
     bands: Bands = None,
     model: Annotated[
@@ -83,7 +86,7 @@ def inspect_command(
     where: dict[str, Any] = {
         "spatial": one_place(point, bbox, buffer),
         "temporal": span_of(time),
-        "backend": backend or "auto",
+        "backend": source_of(backend, no_cache=no_cache),
         "value_range": value_range,
         "picture": out,
     }

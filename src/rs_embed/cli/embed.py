@@ -113,6 +113,7 @@ def embed(
     time_col: o.TimeColumn = None,
     years: o.Years = None,
     backend: o.Backend = None,
+    no_cache: o.NoCache = False,
     collection: o.Collection = None,
     bands: o.Bands = None,
     scale: o.Scale = None,
@@ -141,7 +142,7 @@ def embed(
     settings = {"device": device, "input_prep": input_prep, "precision": precision, "batch_size": batch_size}
     settings |= {"modality": modality, "output": _output(grid, pooling)}
     settings |= o.model_options(option, variant)
-    pixels = o.Pixels(collection, o.bands_of(bands), scale, cloudy, composite, units, backend)
+    pixels = o.Pixels(collection, o.bands_of(bands), scale, cloudy, composite, units, backend, no_cache)
     work = (_own if where.files else _places)(model, where, pixels, settings)
     inputs = [*where.files, *([regions_file] if regions_file else [])]
     if _run(work, target, inputs):
@@ -191,7 +192,7 @@ def _places(model: str, where: Where, pixels: o.Pixels, settings: dict[str, Any]
         temporal=span,
         sensor=sensor,
         fetch=fetch,
-        backend=pixels.backend or "auto",
+        backend=o.source_of(pixels.backend, no_cache=pixels.no_cache),
         on_error="return",
         show_progress=False,
         **settings,

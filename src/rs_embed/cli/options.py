@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from rs_embed.core.model_spec import ModelSpec
     from rs_embed.core.specs import FetchSpec, SensorSpec
 
-__all__ = ["Pixels", "bands_of", "fetch_of", "given", "model_options", "one_place", "sensor_of", "span_of", "words"]
+__all__ = [
+    "Pixels",
+    "bands_of",
+    "fetch_of",
+    "given",
+    "model_options",
+    "one_place",
+    "sensor_of",
+    "source_of",
+    "span_of",
+    "words",
+]
 
 
 def _models(incomplete: str) -> list[str]:
@@ -125,6 +136,9 @@ _BACKEND = _option(
     autocompletion=words("auto", "gee", "earth-search", "planetary-computer", "synthetic"),
 )
 Backend = Annotated[str | None, _BACKEND]
+NoCache = Annotated[
+    bool, _option("--no-cache", help="Read imagery anew, without the cache of pixels, and keep nothing of it.")
+]
 Collection = Annotated[
     str | None, _option("--collection", metavar="C", help="What the pixels are, such as s2, sentinel-1, landsat.")
 ]
@@ -197,6 +211,15 @@ def model_option(flag: str, *, help: str) -> Any:
     return _option(flag, metavar="MODEL", help=help, autocompletion=_models)
 
 
+def source_of(backend: str | None, *, no_cache: bool) -> Any:
+    """Return where imagery comes from: a name, or what it names, opened without a cache."""
+    if not no_cache:
+        return backend or "auto"
+    from rs_embed.providers.backends import open_provider
+
+    return open_provider(backend or "auto", cache=False)
+
+
 def one_place(point: Any, bbox: Any, buffer: float | None) -> Any:
     """Return the only place of a command."""
     from rs_embed.core.specs import BBox, PointBuffer
@@ -238,10 +261,12 @@ class Pixels:
     composite: str | None
     units: str | None
     backend: str | None
+    no_cache: bool = False
 
     def fetching(self) -> list[str]:
         """Return the flags that say how imagery is to be fetched."""
-        return given(backend=self.backend, scale=self.scale, cloudy=self.cloudy, composite=self.composite)
+        where = given(backend=self.backend, no_cache=self.no_cache)
+        return [*where, *given(scale=self.scale, cloudy=self.cloudy, composite=self.composite)]
 
     def of(self, spec: ModelSpec) -> tuple[SensorSpec | None, FetchSpec | None]:
         """Return sensor and light override for a model, of which one at most is given."""

@@ -1,4 +1,4 @@
-"""``pull``, ``cache`` and ``demo``: weights on this machine, and the tour without any."""
+"""``pull``, ``cache`` and ``demo``: weights and pixels on this machine, and the tour without any."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from rs_embed.cli.app import app, usage
 from rs_embed.cli.options import Json, ModelNames, VariantName
-from rs_embed.cli.printing import fail, print_json, print_table, say_size
+from rs_embed.cli.printing import counted, fail, print_json, print_table, say_size
 
 __all__: list[str] = []
 
@@ -93,21 +93,28 @@ def _progress(title: str) -> Iterator[Any]:
         yield tell
 
 
-cache = typer.Typer(help="The folder of downloaded weights.", no_args_is_help=True, rich_markup_mode=None)
+cache = typer.Typer(
+    help="What was downloaded: weights, and pixels of open imagery.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(cache, name="cache")
 
 
 @cache.command("info")
 def cache_info(as_json: Json = False) -> None:
-    """Show where the cache is, how large, and which models' weights lie there."""
-    from rs_embed.inference.cached import cached_weights, folder_size
+    """Show where the cache is, how large, which models' weights lie there, and how many pixels."""
+    from rs_embed.inference.cached import cached_weights, weights_size
     from rs_embed.inference.downloads import cache_dir
+    from rs_embed.providers.cache import pixel_folder
+    from rs_embed.providers.cache_files import pixel_files
 
     folder, weights = cache_dir(), cached_weights()
-    total = folder_size(folder)
+    pixels = pixel_files(pixel_folder())
+    files, size = pixels.size()
+    total = weights_size() + size
     if as_json:
         rows = [{"model": m, "variant": v, "path": str(p), "size_bytes": n} for m, v, p, n in weights]
-        print_json({"folder": str(folder), "size_bytes": total, "weights": rows})
+        kept = {"path": str(pixels.folder), "files": files, "size_bytes": size, "limit_bytes": pixels.limit}
+        print_json({"folder": str(folder), "size_bytes": total, "weights": rows, "pixels": kept})
         return
     typer.echo(f"{folder}: {say_size(total)}")
     if weights:
@@ -115,6 +122,30 @@ def cache_info(as_json: Json = False) -> None:
         print_table(("model", "variant", "size", "path"), rows_of_text, right=("size",))
     else:
         typer.echo("no weights yet: rs-embed pull MODEL")
+    room = f"at most {say_size(pixels.limit)}, the least recently used go first"
+    typer.echo(f"pixels: {say_size(size)} in {counted(files, 'file')} ({room})")
+
+
+@cache.command("clear")
+def cache_clear(
+    pixels: Annotated[bool, typer.Option("--pixels", help="Delete the cached pixels.")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="Delete the downloaded weights.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete weights without asking.")] = False,
+) -> None:
+    """Delete cached pixels or downloaded weights; nothing that cannot be downloaded again."""
+    if not (pixels or weights):
+        usage("say what: --pixels, --weights or both")
+    from rs_embed.inference.cached import clear_weights, weights_size
+    from rs_embed.providers.cache import pixel_folder
+    from rs_embed.providers.cache_files import pixel_files
+
+    if weights:
+        size = weights_size()
+        if size and not yes and not typer.confirm(f"Delete {say_size(size)} of downloaded weights?", err=True):
+            raise typer.Abort
+        typer.echo(f"weights: {say_size(clear_weights())} deleted")
+    if pixels:
+        typer.echo(f"pixels: {say_size(pixel_files(pixel_folder()).clear())} deleted")
 
 
 @app.command("demo")

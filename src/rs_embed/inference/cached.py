@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from rs_embed.core.model_spec import ModelSpec
 from rs_embed.core.registry import get_spec, list_models
 from rs_embed.inference.downloads import Progress, cache_dir, file_sha256, locate, place_of
 
-__all__ = ["Pulled", "cached_weights", "folder_size", "pull", "variants_of"]
+__all__ = ["Pulled", "cached_weights", "clear_weights", "folder_size", "pull", "variants_of", "weights_size"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,31 @@ def cached_weights(models: Sequence[str] | None = None) -> list[tuple[str, str, 
             if place is not None and place.is_file():
                 found.append((spec.name, variant, place, place.stat().st_size))
     return found
+
+
+def _weights() -> tuple[Path, ...]:
+    """The folders of weights and of what is known of their hashes."""
+    return cache_dir() / "weights", cache_dir() / "hashes"
+
+
+def weights_size() -> int:
+    """Return the bytes that `clear_weights` would delete."""
+    return sum(folder_size(folder) for folder in _weights())
+
+
+def clear_weights() -> int:
+    """Delete all downloaded weights and return their bytes.
+
+    Raises
+    ------
+    OSError
+        If one cannot be deleted.
+    """
+    size = weights_size()
+    for folder in _weights():
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    return size
 
 
 def folder_size(folder: Path | None = None) -> int:
