@@ -15,7 +15,8 @@ Heights = NDArray[np.float32]
 def with_margin(geobox: GeoBox) -> GeoBox:
     """Return a lattice with one more pixel on each side."""
     a, (height, width) = geobox.affine, geobox.shape
-    return GeoBox((height + 2, width + 2), a * Affine.translation(-1, -1), geobox.crs)
+    corner = Affine(a.a, a.b, a.c - a.a - a.b, a.d, a.e, a.f - a.d - a.e)
+    return GeoBox((height + 2, width + 2), corner, geobox.crs)
 
 
 def slope(heights: Heights, gsd: float) -> Heights:
