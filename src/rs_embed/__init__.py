@@ -43,7 +43,7 @@ _HOMES = {
     "rs_embed.store.files": ("load", "save"),
     "rs_embed.store.tables": ("read_regions",),
     "rs_embed.estimation": ("estimate",),
-    "rs_embed.inspection": ("inspect_gee_patch", "inspect_model_input", "inspect_provider_patch"),
+    "rs_embed.inspection": ("compare_backends", "inspect_gee_patch", "inspect_model_input", "inspect_provider_patch"),
     "rs_embed.api": (
         "describe_model",
         "disable_pretty_warnings",

@@ -10,7 +10,7 @@ from rs_embed.core.specs import FetchSpec, SensorSpec, TemporalSpec
 if TYPE_CHECKING:
     from rs_embed.providers.base import Provider
 
-__all__ = ["inspect_gee_patch", "inspect_model_input", "inspect_provider_patch"]
+__all__ = ["compare_backends", "inspect_gee_patch", "inspect_model_input", "inspect_provider_patch"]
 
 
 def inspect_provider_patch(
@@ -62,6 +62,62 @@ def inspect_provider_patch(
         return_array=return_array,
         picture=None if picture is None else Path(picture),
     )
+
+
+def compare_backends(
+    backend_a: str | Provider,
+    backend_b: str | Provider,
+    *,
+    spatial: Any,
+    temporal: TemporalSpec | None = None,
+    sensor: SensorSpec,
+    tolerance: float | None = None,
+    valid_tolerance: float = 0.01,
+) -> dict[str, Any]:
+    """Return how far two backends' imagery of one place and time differs, band by band.
+
+    Parameters
+    ----------
+    backend_a, backend_b
+        As ``backend`` of `get_embedding`.
+    spatial, temporal, sensor
+        As for `inspect_provider_patch`.
+    tolerance
+        What 99 % of the pixels of each band may differ by, in the sensor's units; ``None``: 1 of reflectance * 10000,
+        0.01 dB, 0.001 else.
+    valid_tolerance
+        Share of the pixels that may be valid in one of the two only.
+
+    Returns
+    -------
+    dict
+        ``ok``, ``verdict`` (one line), ``bands`` (``band``, ``ok``, ``valid_in_both``, ``mean_a``, ``mean_b``,
+        ``mean_difference`` B - A, ``median_absolute``, ``p99_absolute``, ``correlation``, ``hint``), ``valid_a``,
+        ``valid_b``, ``valid_differs``, ``scenes_a``, ``scenes_b``, ``only_a`` and ``only_b`` (moments of acquisition),
+        ``shift_px`` (rows and columns), ``geobox``.
+
+    Raises
+    ------
+    ProviderError
+        If one of the two has no imagery or cannot be read; the message names which.
+    """
+    from rs_embed.inference.calls import one_span_each
+    from rs_embed.inference.compare import compare_providers
+    from rs_embed.inference.inspect import patch_request
+    from rs_embed.providers.backends import open_provider
+
+    a, b = open_provider(backend_a), open_provider(backend_b)
+    request, geobox = patch_request(spatial, one_span_each(temporal, 1)[0], sensor)
+    names = _named(backend_a, a), _named(backend_b, b)
+    found = compare_providers(a, b, request, geobox, names=names, tolerance=tolerance, valid_tolerance=valid_tolerance)
+    return found.to_dict()
+
+
+def _named(backend: Any, provider: Provider) -> str:
+    """Return what a report calls a backend: of a path its last part."""
+    if not isinstance(backend, str | Path):
+        return provider.name
+    return Path(backend).name if Path(backend).exists() else str(backend)
 
 
 def inspect_gee_patch(**arguments: Any) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from rs_embed.core.errors import ModelError, SpecError
 from rs_embed.core.geometry import locate
 from rs_embed.core.imagery import ImageRequest, ImageStack, geobox_dict
-from rs_embed.core.sensors import canonical_bands, find_sensor
+from rs_embed.core.sensors import SENSORS, canonical_bands, find_sensor
 from rs_embed.core.specs import SensorSpec, TemporalSpec, norm_spatial
 from rs_embed.inference.meta import plain
 from rs_embed.inference.plan import Block
@@ -22,7 +23,7 @@ from rs_embed.inference.quicklook import check_picture, colour_bands, contact_sh
 from rs_embed.inference.session import Session
 from rs_embed.providers.base import Provider
 
-__all__ = ["inspect_input", "inspect_patch"]
+__all__ = ["inspect_input", "inspect_patch", "patch_request"]
 
 MAX_SIDE = 4096
 PER_ROW = 6
@@ -38,23 +39,16 @@ def _check_range(value_range: tuple[float, float] | None) -> None:
         raise SpecError(f"value_range={value_range!r} must be two numbers, the lower one first")
 
 
-def inspect_patch(
-    provider: Provider,
-    spatial: Any,
-    temporal: TemporalSpec,
-    sensor: SensorSpec,
-    *,
-    name: str,
-    value_range: tuple[float, float] | None,
-    return_array: bool,
-    picture: Path | None = None,
-) -> dict[str, Any]:
-    """Return the report of one composite of a region's bounding rectangle."""
-    if picture is not None:
-        check_picture(picture)
+def patch_request(spatial: Any, temporal: TemporalSpec, sensor: SensorSpec) -> tuple[ImageRequest, GeoBox]:
+    """Return the request of one composite of a region's bounding rectangle, and its lattice.
+
+    Raises
+    ------
+    SpecError
+        If ``sensor`` is no `SensorSpec`, or the rectangle has more than `MAX_SIDE` pixels a side.
+    """
     if not isinstance(sensor, SensorSpec):
         raise SpecError(f"sensor={sensor!r} must be a SensorSpec")
-    _check_range(value_range)
     known = find_sensor(sensor.collection)
     region = locate(norm_spatial(spatial))
     lattice = region.lattice(float(sensor.scale_m), known.offset)
@@ -73,6 +67,25 @@ def inspect_patch(
         100.0 if sensor.cloudy_pct is None else float(sensor.cloudy_pct),
         sensor.orbit,
     )
+    return request, geobox
+
+
+def inspect_patch(
+    provider: Provider,
+    spatial: Any,
+    temporal: TemporalSpec,
+    sensor: SensorSpec,
+    *,
+    name: str,
+    value_range: tuple[float, float] | None,
+    return_array: bool,
+    picture: Path | None = None,
+) -> dict[str, Any]:
+    """Return the report of one composite of a region's bounding rectangle."""
+    if picture is not None:
+        check_picture(picture)
+    _check_range(value_range)
+    request, geobox = patch_request(spatial, temporal, sensor)
     stack = next(iter(provider.load(request, [geobox])))
     report = quality_report(
         stack.pixels[0], stack.valid[0], name=name, fill_value=sensor.fill_value, value_range=value_range
@@ -92,7 +105,7 @@ def inspect_patch(
         file = save_quicklook(stack.pixels[0], stack.valid[0], sensor.check_save_dir, name)
         found["artifacts"] = {"quicklook": file}
     if picture is not None:
-        shown = colour_bands(known, canonical_bands(known, sensor.bands))
+        shown = colour_bands(SENSORS[request.sensor], request.bands)
         save_picture(contact_sheet([draw(stack.pixels[:, shown], stack.valid)]), picture)
         found["artifacts"] = {**found["artifacts"], "picture": picture.name}
     if return_array:
