@@ -186,14 +186,16 @@ def _handler(served: RangeServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             with served.aloft():
-                status, start, end, sent = self.answer()
-                # counted before the last byte leaves: who has it may read the counters
-                found = Request(unquote(urlsplit(self.path).path).lstrip("/"), start, end, status, sent, time.time())
-                with served.lock:
-                    served.requests.append(found)
+                self.answer()
                 self.wfile.flush()
 
-        def answer(self) -> tuple[int, int | None, int | None, int]:
+        def count(self, status: int, start: int | None, end: int | None, sent: int) -> None:
+            """Before the body leaves: who has it may read the counters."""
+            path = unquote(urlsplit(self.path).path).lstrip("/")
+            with served.lock:
+                served.requests.append(Request(path, start, end, status, sent, time.time()))
+
+        def answer(self) -> None:
             if served.latency:
                 time.sleep(served.latency)
             parts = urlsplit(self.path)
@@ -202,9 +204,10 @@ def _handler(served: RangeServer) -> type[BaseHTTPRequestHandler]:
             first = int(asked[1]) if asked else 0
             fault = served.fault_of(path, first)
             if fault is not None and fault.kind == "hang":
+                self.count(0, first, None, 0)
                 served.released.wait(fault.seconds)
                 self.close_connection = True
-                return 0, first, None, 0
+                return
             if fault is not None and fault.kind == "status":
                 return self.plain(fault.status, b"trouble", fault.headers)
             if fault is not None and fault.kind == "html":
@@ -216,7 +219,8 @@ def _handler(served: RangeServer) -> type[BaseHTTPRequestHandler]:
                 return self.plain(404, b"no such key", {})
             return self.part(file, asked, fault)
 
-        def plain(self, status: int, body: bytes, headers: dict[str, str]) -> tuple[int, None, None, int]:
+        def plain(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+            self.count(status, None, None, len(body))
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -224,11 +228,8 @@ def _handler(served: RangeServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
-            return status, None, None, len(body)
 
-        def part(
-            self, file: Path, asked: re.Match[str] | None, fault: Fault | None
-        ) -> tuple[int, int | None, int | None, int]:
+        def part(self, file: Path, asked: re.Match[str] | None, fault: Fault | None) -> None:
             kind = fault.kind if fault is not None else ""
             size = file.stat().st_size
             if asked is None or kind == "whole":
@@ -254,11 +255,11 @@ def _handler(served: RangeServer) -> type[BaseHTTPRequestHandler]:
             if kind == "cut":
                 self.close_connection = True
                 body = body[: len(body) // 2]
+            self.count(206, start, end, len(body))
             if kind == "slow" and fault is not None:
                 self.drip(body, fault.seconds)
             elif self.command != "HEAD":
                 self.wfile.write(body)
-            return 206, start, end, len(body)
 
         def drip(self, body: bytes, seconds: float) -> None:
             for at in range(0, len(body), max(1, len(body) // 8)):

@@ -148,7 +148,7 @@ def _attempt(url: str, start: int, stop: int, patience: Patience) -> Bytes:
             headers=headers,
             preload_content=False,
             decode_content=False,
-            timeout=urllib3.Timeout(patience.connect, patience.silence),
+            timeout=urllib3.Timeout(connect=patience.connect, read=patience.silence),
             retries=urllib3.Retry(None, connect=0, read=0, redirect=4, status=0, other=0, raise_on_status=False),
         )
         found = _range_of(response, start, stop)
