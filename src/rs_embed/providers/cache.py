@@ -167,10 +167,12 @@ class CachedProvider(SceneProvider):
         Reads what is not there yet.
     files
         Where pixels lie.
+    version
+        Of our pixels.
     """
 
-    def __init__(self, provider: SceneProvider, files: PixelFiles) -> None:
-        self.provider, self.files = provider, files
+    def __init__(self, provider: SceneProvider, files: PixelFiles, *, version: int = PIXELS) -> None:
+        self.provider, self.files, self.version = provider, files, version
         self.name, self.source = provider.name, provider.source
         self.waits, self.most_passes = provider.waits, provider.most_passes
 
@@ -206,7 +208,7 @@ class CachedProvider(SceneProvider):
         wanted: dict[tuple[Rect, ...], list[int]] = {}
         cells: list[list[_Cell]] = []
         for i, band in enumerate(bands):
-            told = json.dumps([PIXELS, self.name, self.source, key, band, lattice.name])
+            told = json.dumps([self.version, self.name, self.source, key, band, lattice.name])
             known, lacking = self._fill(told, lattice.window, out[i])
             cells.append(lacking)
             if lacking:

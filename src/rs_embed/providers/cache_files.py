@@ -13,6 +13,7 @@ import os
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,8 @@ _KEPT = 3 / 4
 """Of the limit: what is left when the least recently used have gone."""
 _STEPS = 64
 """A process looks at the whole folder each time it has written this part of the limit."""
+_ATTEMPTS = 100
+"""To write into a folder that others remove when it is empty."""
 _STALE_S = 3600.0
 """Age of a hidden file whose writer must be dead."""
 _UNIT = 4096
@@ -201,18 +204,19 @@ class PixelFiles:
 
     def _write(self, place: Path, name: str, content: bytes) -> None:
         part = place / f".{secrets.token_hex(8)}{SUFFIX}"
-        for attempt in range(8):
-            try:
-                place.mkdir(parents=True, exist_ok=True)
-                part.write_bytes(content)
-                break
-            except FileNotFoundError:  # another process has just removed the empty folder
-                if attempt == 7:
-                    raise
         try:
-            os.replace(part, place / name)
+            for attempt in range(_ATTEMPTS):
+                try:
+                    place.mkdir(parents=True, exist_ok=True)
+                    part.write_bytes(content)
+                    os.replace(part, place / name)
+                    return
+                except (FileNotFoundError, FileExistsError):  # another process has just removed folder or file
+                    if attempt == _ATTEMPTS - 1:
+                        raise
         except OSError:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             raise
 
     def drop(self, key: str, rect: Rect) -> None:
@@ -240,15 +244,17 @@ class PixelFiles:
     def trim(self) -> None:
         """Delete the least recently used files where there are more than the limit allows."""
         found = list(self._scan())
-        folders = {path.parent for _, _, path in found}
+        folders = Counter(path.parent for _, _, path in found)
         total = sum(size for _, size, _ in found) + _UNIT * len(folders)
         if total <= self.limit * _KEPT:
             return
         for _, size, path in sorted(found):
-            path.unlink(missing_ok=True)
-            total -= size
             if total <= self.limit * _KEPT:
                 break
+            if not path.name.startswith("."):  # somebody is writing it
+                path.unlink(missing_ok=True)
+                folders[path.parent] -= 1
+                total -= size if folders[path.parent] else size + _UNIT
         for folder in folders:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only empty ones go
