@@ -175,3 +175,26 @@ def test_any_offset_that_is_no_rounding_is_named(offset: int, noise: float) -> N
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Caller:
     return Caller(capsys)
+
+
+def test_the_command_ends_with_1_where_backends_differ(command: Caller, tmp_path: Path) -> None:
+    same, other = catalogue(tmp_path / "a"), catalogue(tmp_path / "b", landscape() - 1000)
+    lon, lat = 11.55807, 48.09046
+    where = ("--point", str(lon), str(lat), "--buffer", "100", "--time", "2022-06", "--bands", "B4,B3")
+    shown = command.ok("inspect", "--compare", same, same, "--collection", "s2", *where).out
+    assert "the same: 99 %" in shown
+    assert "A: a: 1 scene (2022-06-15), 100.0% of the pixels valid" in shown
+    said = command("inspect", "--compare", same, other, "--collection", "s2", *where, "--json")
+    assert said.code == 1
+    found = json.loads(said.out)
+    assert "the baseline-04.00 offset" in found["verdict"]
+    assert [band["band"] for band in found["bands"]] == ["B4", "B3"]
+    command.ok("inspect", "--compare", same, other, "--collection", "s2", *where, "--tolerance", "1001")
+    for wrong, word in (
+        (("--compare", same, other, "--backend", same), "--backend does not go with it"),
+        (("--compare", same, other, "--model", "rcf"), "--model"),
+        (("--tolerance", "3"), "needs --compare"),
+    ):
+        said = command("inspect", *wrong, "--point", str(lon), str(lat), "--time", "2022-06")
+        assert said.code == 2
+        assert word in said.err

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rs_embed.cli.app import app, usage
+from rs_embed.cli.compare import Compare, Tolerance, print_comparison
+from rs_embed.cli.compare import compare as compare_two
 from rs_embed.cli.options import (
     Backend,
     Bands,
@@ -36,6 +38,9 @@ from rs_embed.cli.options import (
 )
 from rs_embed.cli.printing import console, counted, print_json, print_table
 
+if TYPE_CHECKING:
+    from rs_embed.core.specs import SensorSpec
+
 __all__: list[str] = []
 
 
@@ -43,7 +48,20 @@ EXAMPLES = """\b
 Examples:
   rs-embed inspect --point 11.46 47.44 --time 2022-07 --backend synthetic -o look.png
   rs-embed inspect --model galileo --point 11.46 47.44 --time 2022 --backend synthetic
+  rs-embed inspect --compare earth-search planetary-computer --point 11.46 47.44 --time 2023-08
 """
+
+
+ForModel = Annotated[
+    str | None, model_option("--model", help="Show what this model would get, instead of --collection.")
+]
+Range = Annotated[
+    tuple[float, float] | None,
+    typer.Option("--range", metavar="LOW HIGH", help="Values to be expected, in the sensor's units."),
+]
+Picture = Annotated[
+    Path | None, typer.Option("-o", "--out", metavar="PNG", help="Also write a picture; invalid pixels are magenta.")
+]
 
 
 @app.command("inspect", epilog=EXAMPLES)
@@ -56,33 +74,28 @@ def inspect_command(
     no_cache: NoCache = False,
     collection: Collection = None,
     bands: Bands = None,
-    model: Annotated[
-        str | None, model_option("--model", help="Show what this model would get, instead of --collection.")
-    ] = None,
+    model: ForModel = None,
     variant: VariantName = None,
     modality: Modality = None,
     option: Pairs = None,
     scale: Scale = None,
     cloudy: Cloudy = None,
     composite: Composite = None,
-    value_range: Annotated[
-        tuple[float, float] | None,
-        typer.Option("--range", metavar="LOW HIGH", help="Values to be expected, in the sensor's units."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", metavar="PNG", help="Also write a picture; invalid pixels are magenta."),
-    ] = None,
+    compare: Compare = None,
+    tolerance: Tolerance = None,
+    value_range: Range = None,
+    out: Picture = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a picture that exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Report the quality of imagery, or of a model's input, without running a model.
+    """Report the quality of imagery, or of a model's input, without running a model; or compare two backends.
 
-    Exit code 1 where the report finds an issue.
+    Exit code 1 where the report finds an issue, or the backends differ.
     """
     _check_inspect(model, out, given(collection=collection, bands=bands), overwrite=overwrite)
     if model is None and (useless := given(variant=variant, modality=modality, option=option)):
         usage(f"{' and '.join(useless)} needs --model")
+    _check_compare(compare, tolerance, given(backend=backend, model=model, range=value_range, out=out))
     where: dict[str, Any] = {
         "spatial": one_place(point, bbox, buffer),
         "temporal": span_of(time),
@@ -91,12 +104,16 @@ def inspect_command(
         "picture": out,
     }
     fetch = fetch_of(scale, cloudy, composite)
-    if model is None:
-        found = _imagery(collection or "s2", bands_of(bands), fetch, where)
+    if compare is not None:
+        sensor = _sensor(collection or "s2", bands_of(bands), fetch)
+        found = compare_two(compare, sensor, tolerance, where, no_cache=no_cache)
+    elif model is None:
+        found = _imagery(_sensor(collection or "s2", bands_of(bands), fetch), where)
     else:
         options = model_options(option, variant)
         found = _input(model, fetch, modality, options, where)
-    print_json(found) if as_json else _print_report(found)
+    show = print_json if as_json else _print_report if compare is None else print_comparison
+    show(found)
     if not found["ok"]:
         raise typer.Exit(1)
 
@@ -110,17 +127,29 @@ def _check_inspect(model: str | None, out: Path | None, imagery: list[str], *, o
         raise SpecError(f"{out} exists; pass --overwrite to replace it")
 
 
-def _imagery(collection: str, bands: tuple[str, ...] | None, fetch: Any, where: dict[str, Any]) -> dict[str, Any]:
-    """Return the report of a sensor's imagery; without bands, of those that a picture shows."""
+def _check_compare(compare: tuple[str, str] | None, tolerance: float | None, others: list[str]) -> None:
+    if compare is not None and others:
+        usage(f"--compare names its backends, and {' and '.join(others)} does not go with it")
+    if compare is None and tolerance is not None:
+        usage("--tolerance needs --compare A B")
+
+
+def _sensor(collection: str, bands: tuple[str, ...] | None, fetch: Any) -> SensorSpec:
+    """Return a sensor; without bands, of those that a picture shows."""
     from rs_embed.core.sensors import find_sensor
     from rs_embed.core.specs import SensorSpec
-    from rs_embed.inspection import inspect_provider_patch
 
     known = find_sensor(collection)
     shown = [b.name for light in ("red", "green", "blue") for b in known.bands if light in b.aliases]
     sensor = SensorSpec(collection, bands or tuple(shown) or known.default_bands, scale_m=known.gsd)
-    found = inspect_provider_patch(sensor=sensor if fetch is None else fetch.over(sensor), **where)
+    found: SensorSpec = sensor if fetch is None else fetch.over(sensor)
     return found
+
+
+def _imagery(sensor: SensorSpec, where: dict[str, Any]) -> dict[str, Any]:
+    from rs_embed.inspection import inspect_provider_patch
+
+    return inspect_provider_patch(sensor=sensor, **where)
 
 
 def _input(model: str, fetch: Any, modality: str | None, options: dict[str, Any], where: Any) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def estimate_command(
     time_col: o.TimeColumn = None,
     years: o.Years = None,
     backend: o.Backend = None,
+    no_cache: o.NoCache = False,
     collection: o.Collection = None,
     bands: o.Bands = None,
     scale: o.Scale = None,
@@ -81,7 +82,7 @@ def estimate_command(
     }
     settings |= {"modality": modality, "calibrate": calibrate, "bandwidth_mb_s": bandwidth}
     settings |= o.model_options(option, variant)
-    pixels = o.Pixels(collection, o.bands_of(bands), scale, cloudy, composite, None, backend)
+    pixels = o.Pixels(collection, o.bands_of(bands), scale, cloudy, composite, None, backend, no_cache)
     found = _estimated(model, where, pixels, "grid" if grid else pooling or "mean", settings)
     print_json(found.to_dict()) if as_json else _show(found)
     if found.no_imagery or found.failed:
@@ -102,7 +103,7 @@ def _estimated(model: str, where: Where, pixels: o.Pixels, output: str, settings
         sensor=sensor,
         fetch=fetch,
         output=OutputSpec.grid() if output == "grid" else OutputSpec.pooled(output),
-        backend=pixels.backend or "auto",
+        backend=o.source_of(pixels.backend, no_cache=pixels.no_cache),
         **settings,
     )
 
