@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def present(folder: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"{ABSENT}{folder}")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds what another one, or the user, has in the cache."""
+    monkeypatch.setenv("RS_EMBED_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache" / uuid.uuid4().hex))
 
 
 @pytest.fixture(scope="session")

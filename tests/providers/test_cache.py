@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pickle
@@ -494,12 +495,15 @@ WRITER = """
     import sys
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
-    sys.path.insert(0, sys.argv[1])
-    from providers.test_cache import block
+
+    import numpy as np
+
+    from rs_embed.core.geometry import Rect
     from rs_embed.providers.cache_files import PixelFiles
 
-    files = PixelFiles(Path(sys.argv[2]), limit=int(sys.argv[3]))
-    first, count = int(sys.argv[4]), int(sys.argv[5])
+    {block}
+    files = PixelFiles(Path(sys.argv[1]), limit=int(sys.argv[2]))
+    first, count = int(sys.argv[3]), int(sys.argv[4])
     print("ready", flush=True)
     sys.stdin.readline()
     with ThreadPoolExecutor(4) as pool:
@@ -509,9 +513,10 @@ WRITER = """
 
 def writer(folder: Path, limit: int, first: int, count: int) -> subprocess.Popen[str]:
     """A process that waits for a line before it writes blocks in four threads."""
-    given = [str(Path(__file__).parents[1]), str(folder), str(limit), str(first), str(count)]
+    code = textwrap.dedent(WRITER).replace("{block}", inspect.getsource(block))
+    given = [str(folder), str(limit), str(first), str(count)]
     started = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(WRITER), *given],
+        [sys.executable, "-c", "from __future__ import annotations\n" + code, *given],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
