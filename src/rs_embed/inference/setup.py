@@ -155,8 +155,15 @@ def _own_sensor(spec: ModelSpec, name: str, item: InputSpec, provider: Provider)
     wanted = ", ".join(source.sensor for source in item.sources)
     raise ProviderError(
         f"{spec.name} takes {wanted} as its input {name!r}, and the backend {provider.name!r} has none of them; "
-        "choose another backend, or another modality or sensor"
+        f"choose another backend, or another modality or sensor{_why_not(provider, item.sources[0].sensor)}"
     )
+
+
+def _why_not(provider: Provider, sensor: str) -> str:
+    """Why a provider has no imagery of a sensor, where it can tell."""
+    tell = getattr(provider, "refusal", None)
+    said = "" if tell is None else tell(sensor)
+    return f" ({said})" if said else ""
 
 
 def _picked(source: Source, names: tuple[str, ...], bands: tuple[str, ...]) -> Source:
@@ -252,6 +259,7 @@ def _input(setup: tuple[ModelSpec, Variant], name: str, call: _Call) -> InputSet
         if not call.provider.offers(sensor.id):
             raise ProviderError(
                 f"the backend {call.provider.name!r} has no imagery of {call.sensor.collection!r} ({sensor.id})"
+                f"{_why_not(call.provider, sensor.id)}"
             )
     return InputSetup(name, item, source, sensor, bands, absent, wanted, variant.frames or item.frames)
 

@@ -13,7 +13,7 @@ from rs_embed.core.errors import NoImageryError, ProviderError
 from rs_embed.core.imagery import ImageRequest, ImageStack, Interval, Scene
 from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.memo import Memo
-from rs_embed.providers.selection import select_scenes
+from rs_embed.providers.selection import MOST_PASSES, select_scenes
 
 __all__ = ["FailoverProvider"]
 
@@ -46,6 +46,8 @@ class FailoverProvider:
     """
 
     name = "auto"
+    waits = True
+    most_passes: int | None = MOST_PASSES
 
     def __init__(self, services: Sequence[SceneProvider]) -> None:
         self.services = tuple(services)
@@ -58,6 +60,11 @@ class FailoverProvider:
     def offers(self, sensor: str) -> bool:
         """Whether any of the services may have imagery of that sensor."""
         return any(each.offers(sensor) for each in self.services)
+
+    def refusal(self, sensor: str) -> str:
+        """Return why imagery of a sensor that none of them offers cannot be used; empty where that is not known."""
+        told = (getattr(each, "refusal", None) for each in self.services)
+        return "; ".join(filter(None, (tell(sensor) for tell in told if tell is not None)))
 
     def load(self, request: ImageRequest, parts: Sequence[GeoBox]) -> Iterator[ImageStack]:
         """Yield one stack for each part, all from one service: see `rs_embed.providers.base.Provider`.
@@ -97,7 +104,9 @@ class FailoverProvider:
         able = [each for each in self.services if each.offers(request.sensor)]
         if not able:
             names = ", ".join(each.name for each in self.services)
-            raise ProviderError(f"none of the open services ({names}) has imagery of {request.sensor}")
+            why = self.refusal(request.sensor)
+            said = f"none of the open services ({names}) has imagery of {request.sensor}"
+            raise ProviderError(f"{said}; {why}" if why else said)
         return _Turn(able)
 
     def _answer(

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from rs_embed.core.errors import ProviderError
 from rs_embed.core.sensors import find_sensor
 
-__all__ = ["PAID_BUCKETS", "SERVICES", "Collection", "Service", "Signing", "choose_collections", "service_at"]
+__all__ = [
+    "PAID_BUCKETS",
+    "SERVICES",
+    "Collection",
+    "Service",
+    "Signing",
+    "choose_collections",
+    "refusal",
+    "service_at",
+]
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Service:
     """A STAC API."""
 
     name: str
-    """What ``backend`` calls it."""
+    """What metadata call it: of ours, what ``backend`` does; else the host."""
     title: str
     url: str
     offers: Mapping[str, tuple[Collection, ...]] | None = None
@@ -121,11 +130,11 @@ def service_at(url: str) -> Service:
     for known in SERVICES.values():
         if address.lower() == known.url:
             return known
-    shown = _without_secrets(address)
-    return Service(shown, shown.partition("://")[2].partition("/")[0], address)
+    host = without_secrets(address).partition("://")[2].partition("/")[0]
+    return Service(host, host, address)
 
 
-def _without_secrets(url: str) -> str:
+def without_secrets(url: str) -> str:
     """An address without user, password and query."""
     scheme, _, rest = url.partition("?")[0].partition("://")
     host, slash, path = rest.partition("/")
@@ -159,8 +168,10 @@ def choose_collections(
     name = _plain(asked or sensor)
     found = offers.get(sensor, ())
     for refused, why in service.refused.items():
-        if name == _plain(refused) or (not found and find_sensor(refused).id == sensor):
+        if name == _plain(refused):
             raise ProviderError(f"{service.name}: the collection {refused!r} {why}")
+    if not found and refusal(service, sensor):
+        raise ProviderError(refusal(service, sensor))
     if not found:
         has = ", ".join(offers) or "no imagery that is known here"
         raise ProviderError(f"{service.name} has no imagery of {sensor}; it has {has}")
@@ -171,6 +182,14 @@ def choose_collections(
     elsewhere = {_plain(c.id) for s in SERVICES.values() for c in (s.offers or {}).get(sensor, ())}
     said = f"{service.name} has no {asked}: read from {', '.join(c.id for c in chosen)}"
     return chosen, (*((said,) if name in elsewhere else ()), *_notes(chosen))
+
+
+def refusal(service: Service, sensor: str) -> str:
+    """Return why a service's imagery of a sensor cannot be used, and what to do; empty where it is not known."""
+    for collection, why in service.refused.items():
+        if find_sensor(collection).id == sensor:
+            return f"{service.name}: the collection {collection!r} {why}"
+    return ""
 
 
 def _notes(collections: tuple[Collection, ...]) -> tuple[str, ...]:

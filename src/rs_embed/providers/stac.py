@@ -27,7 +27,7 @@ from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.memo import Memo
 from rs_embed.providers.places import Box, exact_boxes, search_boxes
 from rs_embed.providers.selection import ALWAYS
-from rs_embed.providers.services import Collection, Service, choose_collections, service_at
+from rs_embed.providers.services import Collection, Service, choose_collections, refusal, service_at, without_secrets
 from rs_embed.providers.sessions import TIMEOUT, ServiceError, open_session, trouble
 from rs_embed.providers.stac_items import item_version
 from rs_embed.providers.stac_scenes import read_scene, scene_of
@@ -90,6 +90,10 @@ class STACProvider(SceneProvider):
     def offers(self, sensor: str) -> bool:
         """Whether it has a collection of that sensor: from a table, or from the service's own list."""
         return sensor in self._offers()
+
+    def refusal(self, sensor: str) -> str:
+        """Return why imagery of a sensor that it does not offer cannot be used; empty where that is not known."""
+        return refusal(self.service, sensor)
 
     def notes(self, request: ImageRequest) -> tuple[str, ...]:
         """Return what is read instead of the collection that was asked for, and how it differs."""
@@ -215,7 +219,7 @@ class STACProvider(SceneProvider):
         """Call the service; what goes wrong becomes our own error, and one that does not work rests for a while."""
         if self._down is not None and time.monotonic() < self._down[0]:
             raise ServiceError(f"{self._down[1]} (found out less than {_DOWN_S:.0f} s ago)")
-        subject = f"{self.name}: {what}"
+        subject, address = f"{self.name}: {what}", without_secrets(self.service.url)
         try:
             found = call()
         except APIError as error:
@@ -224,7 +228,7 @@ class STACProvider(SceneProvider):
         except json.JSONDecodeError as error:
             failure = trouble(subject, None, error, remedy="choose another backend")
         except (pystac.STACError, AttributeError, KeyError, TypeError, ValueError) as error:
-            failure = ServiceError(f"{subject} is not as STAC has it ({error}); check the address {self.service.name}")
+            failure = ServiceError(f"{subject} is not as STAC has it ({error}); check the address {address}")
         else:
             self._down = None
             return found
