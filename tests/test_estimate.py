@@ -19,6 +19,7 @@ from rs_embed.core import registry
 from rs_embed.core.imagery import ImageRequest, Interval, Scene
 from rs_embed.core.model_spec import Build, Checkpoint, Frames, ModelSpec, Window
 from rs_embed.providers.base import SceneProvider
+from rs_embed.providers.failover import FailoverProvider
 from rs_embed.providers.local import open_local
 from rs_embed.providers.synthetic import SyntheticProvider
 
@@ -174,6 +175,16 @@ def test_bytes_of_unknown_files_are_assumed_and_said(test_data: Path, counting: 
         assert sizes / factor < found.read_bytes < sizes * factor
 
 
+def test_services_behind_auto_are_searched_in_their_turn() -> None:
+    provider = FailoverProvider([Nothing(None), OneScene(None)])
+    sensor = SensorSpec("s2", ("B4",), composite="mosaic")
+    told = estimate("imagestats", spatials=squares(100), temporal=JULY, backend=provider, sensor=sensor)
+    assert told.backend == "auto"
+    assert told.intervals is not None
+    assert [scene["id"] for scene in told.intervals[0].scenes] == ["one"]
+    assert any("a mosaic stops" in said for said in told.assumptions)
+
+
 class OneScene(SceneProvider):
     """One scene of everywhere, whose item may tell sizes, and no pixel."""
 
@@ -190,6 +201,15 @@ class OneScene(SceneProvider):
 
     def read(self, scene: Scene, bands: Sequence[str], geobox: Any) -> Any:
         raise AssertionError("an estimate reads no pixel")
+
+
+class Nothing(OneScene):
+    """No scene at all."""
+
+    name = source = "nothing"
+
+    def search(self, request: ImageRequest, interval: Interval) -> list[Scene]:
+        return []
 
 
 def test_regions_that_fail_are_told_each_with_its_reason() -> None:

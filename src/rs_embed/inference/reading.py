@@ -28,10 +28,11 @@ CLASSES_SHARE = 0.08
 
 ASSUMED = {
     "stored": "bytes to read: as the backend counts them; of files, the stored blocks that the windows touch",
+    "mosaic": "bytes to read: of all passes, while a mosaic stops where every pixel is clear",
     "told": "bytes to read: the sizes of the files that their items tell, by the share of the pixels read in whole "
     f"blocks of {BLOCK} x {BLOCK}",
     "assumed": f"bytes to read: whole blocks of {BLOCK} x {BLOCK} pixels at the bands' own resolution, stored at "
-    f"{SHARE:g} of their uncompressed size (classes {CLASSES_SHARE:g}); overviews would take fewer",
+    f"{SHARE:g} of their uncompressed size (classes {CLASSES_SHARE:g}); pixels in the cache take none",
     "delivered": "bytes to read: the pixels as they are delivered, float32; the backend does not tell its scenes",
 }
 """How bytes were found, in words."""
@@ -77,7 +78,7 @@ def weigh(provider: Provider, request: ImageRequest, chosen: Chosen | None, part
         frames = max(1, len(request.intervals))
         values = sum(frames * len(request.bands) * math.prod(part.shape) for part in parts)
         return Reading(4 * values, frozenset({"delivered"}))
-    total = Reading()
+    total = Reading(how=frozenset({"mosaic"} if request.composite == "mosaic" else ()))
     for part in parts:
         for scene, bands in _reads(request, sensor, chosen, part):
             if isinstance(provider, Storing):
