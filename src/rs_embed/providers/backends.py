@@ -23,8 +23,8 @@ def open_provider(backend: Any, *, call: str | None = None, cache: bool = True) 
     Parameters
     ----------
     backend
-        ``"auto"``, ``"earth-search"``, ``"planetary-computer"``, the URL of a STAC API or of a static catalogue,
-        ``"synthetic"``, the path of a static STAC catalogue or of a folder of rasters, a `Provider`, or the name of a
+        ``"auto"``, ``"gee"`` or ``"gee:project"``, ``"earth-search"``, ``"planetary-computer"``, the URL of a STAC API
+        or of a static catalogue, ``"synthetic"``, the path of a static STAC catalogue or of a folder of rasters, a `Provider`, or the name of a
         plug-in, alone or with an argument: ``"name"``, ``"name:argument"``. A path that exists comes before a plug-in.
     call
         The user's call with ``backend="auto"``, for the message of a missing login.
@@ -45,12 +45,8 @@ def open_provider(backend: Any, *, call: str | None = None, cache: bool = True) 
         from rs_embed.providers.synthetic import SyntheticProvider
 
         return SyntheticProvider()
-    if name.lower() == "gee":
-        again = f"The same without an account:\n    {call}" if call else 'Without an account: backend="auto".'
-        raise ProviderError(
-            "backend='gee' needs a login to Google Earth Engine, and none was found: install earthengine-api and run "
-            f"`earthengine authenticate`, then name your project with `earthengine set_project`. {again}"
-        )
+    if name.lower().partition(":")[0] == "gee":
+        return _earth_engine(name.partition(":")[2].strip() or None, call)
     if name.lower() in NAMES:
         return _open_services(name.lower(), _pixels(cache))
     if name.lower().startswith(("http://", "https://")):
@@ -131,6 +127,23 @@ def _plugin(name: str, argument: str | None) -> Provider:
         kind = type(made).__name__
         raise ProviderError(f"backend {name!r} made an object of type {kind}, no Provider: it has no {lacking}")
     return made
+
+
+def _earth_engine(project: str | None, call: str | None) -> Provider:
+    """Open Earth Engine once for each login, so that its searches are remembered."""
+    from rs_embed.providers.earth_engine_login import find_login, missing_login
+
+    login = find_login(project)
+    if login is None:
+        raise missing_login(call)
+    return _logged_in(login.project, login.fingerprint())
+
+
+@lru_cache(maxsize=4)
+def _logged_in(project: str, fingerprint: str) -> Provider:
+    from rs_embed.providers.earth_engine import EarthEngineProvider
+
+    return EarthEngineProvider(project)
 
 
 @lru_cache(maxsize=8)

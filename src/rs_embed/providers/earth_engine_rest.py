@@ -1,0 +1,222 @@
+"""Requests to Earth Engine's REST API: one session for all threads, few at a time, and failures in words.
+
+The API: https://developers.google.com/earth-engine/reference/rest (``value:compute``, ``image:computePixels``).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import requests
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from rs_embed.core.errors import ProviderError
+from rs_embed.providers.sessions import ServiceError, open_session, trouble
+
+__all__ = ["MOST_BYTES", "MOST_PIXELS", "ONE", "URL", "EarthEngineSession", "TooMuchError", "expired", "pixel_grid"]
+
+URL = "https://earthengine.googleapis.com"
+MOST_BYTES = 48 * 2**20
+"""Uncompressed bytes of one request (reference of ``computePixels``)."""
+MOST_PIXELS = 32768
+"""Pixels along a side of one request (the same)."""
+AT_ONCE = 8
+"""Requests in flight from this process; accounts have 20 to 40 (Earth Engine quotas)."""
+_TIMEOUT = (5.0, 330.0)
+"""Seconds; the server ends a computation itself after five minutes."""
+ONE = {"result": "0", "values": {"0": {"constantValue": 1}}}
+"""The least expression."""
+_HERE = "use backend='auto'"
+
+Expression = Mapping[str, Any]
+
+
+class TooMuchError(ProviderError):
+    """More than one request can be: it may work in parts."""
+
+
+class EarthEngineSession:
+    """A connection that threads share.
+
+    Parameters
+    ----------
+    credentials
+        Of google-auth.
+    project
+        Google Cloud project that requests are counted on.
+    url
+        Address of the API.
+    attempts
+        How often a request is sent that is refused for a while (429) or fails on the server (5xx), with growing pauses.
+    """
+
+    def __init__(self, credentials: Any, project: str, *, url: str = URL, attempts: int = 5) -> None:
+        from google.auth.transport.requests import AuthorizedSession
+
+        if getattr(credentials, "quota_project_id", None):
+            credentials = credentials.with_quota_project(project)
+        patient = open_session(attempts=attempts)
+        self._http = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+        for scheme in ("http://", "https://"):
+            self._http.mount(scheme, patient.get_adapter(scheme))
+        self._root = f"{url.rstrip('/')}/v1/projects/{project}"
+        self._project = project
+        self._slots = threading.BoundedSemaphore(AT_ONCE)
+
+    def value(self, expression: Expression, what: str) -> Any:
+        """Return what an expression comes to.
+
+        Parameters
+        ----------
+        expression
+            As ``ee.serializer.encode`` makes it.
+        what
+            What is asked for, for messages.
+
+        Raises
+        ------
+        ProviderError
+            If it fails; the message says what to do.
+        """
+        answer = self._post("value:compute", {"expression": expression}, what)
+        try:
+            return answer.json()["result"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise trouble(f"Earth Engine ({what})", None, ValueError(str(error)), remedy=_HERE) from error
+
+    def pixels(self, expression: Expression, geobox: GeoBox, what: str) -> NDArray[Any]:
+        """Return the bands of an image as a structured array ``(H, W)``.
+
+        Raises
+        ------
+        TooMuchError
+            If it is more than one request can be.
+        ProviderError
+            If it fails otherwise; the message says what to do.
+        """
+        body = {"expression": expression, "fileFormat": "NPY", "grid": pixel_grid(geobox)}
+        answer = self._post("image:computePixels", body, what)
+        try:
+            found: NDArray[Any] = np.load(io.BytesIO(answer.content), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise trouble(f"Earth Engine ({what})", None, ValueError(str(error)), remedy=_HERE) from error
+        if found.shape != tuple(geobox.shape) or found.dtype.names is None:
+            raise ServiceError(f"Earth Engine ({what}) answered with {found.shape} pixels, not {tuple(geobox.shape)}")
+        return found
+
+    def _post(self, method: str, body: Mapping[str, Any], what: str) -> requests.Response:
+        from google.auth.exceptions import GoogleAuthError, TransportError
+
+        try:
+            with self._slots:
+                answer = self._http.post(
+                    f"{self._root}/{method}",
+                    json=body,
+                    headers={"x-goog-user-project": self._project},
+                    timeout=_TIMEOUT,
+                )
+        except (requests.exceptions.RequestException, TransportError) as error:
+            raise trouble(f"Earth Engine ({what})", None, error, remedy=_HERE) from error
+        except GoogleAuthError as error:
+            raise expired(str(error)) from error
+        if answer.status_code != 200:
+            raise _refusal(answer, what, self._project)
+        return answer
+
+
+def pixel_grid(geobox: GeoBox) -> dict[str, Any]:
+    """Return a geobox as the API wants it."""
+    a, crs = geobox.affine, geobox.crs
+    if crs is None:
+        raise ProviderError("Earth Engine needs a place: give a region with coordinates (a CRS)")
+    names = ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
+    return {
+        "dimensions": {"width": int(geobox.shape[1]), "height": int(geobox.shape[0])},
+        "affineTransform": dict(zip(names, (float(v) for v in a[:6]), strict=True)),
+        **({"crsCode": f"EPSG:{crs.epsg}"} if crs.epsg is not None else {"crsWkt": crs.to_wkt()}),
+    }
+
+
+def expired(said: str) -> ProviderError:
+    """Return the error of a login that is good no more."""
+    return ProviderError(
+        f"the login to Earth Engine has expired or was revoked ({_short(said)}); run "
+        f"`earthengine authenticate --force`, or renew the key of the service account, or {_HERE}"
+    )
+
+
+_TOO_MUCH = (
+    r"request size|50331648|memory limit|memory capacity|computation timed out|time out|deadline|"
+    r"too many (bytes|pixels)|too large"
+)
+
+_MEANINGS = (
+    (
+        r"has not been used in project|SERVICE_DISABLED|API .{0,40}disabled",
+        "the Earth Engine API is not enabled in the project {project!r}: enable it at "
+        "https://console.cloud.google.com/apis/library/earthengine.googleapis.com?project={project}",
+    ),
+    (
+        r"not registered|not signed up|verify.{0,40}eligibility",
+        "the project {project!r} is not registered for Earth Engine: do so at "
+        "https://code.earthengine.google.com/register",
+    ),
+    (
+        r"permission to use project|USER_PROJECT_DENIED|project .{0,60}(not found|does not exist|deleted)",
+        'the project {project!r} does not exist, or this login may not use it: name another, backend="gee:my-project", '
+        "or ask its owner for the roles Service Usage Consumer and Earth Engine Resource Viewer",
+    ),
+    (
+        r"(asset|collection|image) .{0,200}(not found|does not exist)",
+        "there is no such collection, or this login may not read it: check SensorSpec.collection",
+    ),
+    (
+        r"band pattern|no band named|did not match any bands",
+        "there is no such band: check SensorSpec.bands",
+    ),
+    (
+        r"quota|rate limit|too many requests|concurrent",
+        "the quota of the project {project!r} is used up: ask for fewer regions at a time, wait, or raise it at "
+        "https://console.cloud.google.com/iam-admin/quotas?project={project}",
+    ),
+)  # fmt: skip
+"""What a refusal means, and what to do: by the server's words."""
+
+
+def _refusal(answer: requests.Response, what: str, project: str) -> ProviderError:
+    """Return the error that an answer with an error's status means."""
+    status, label = answer.status_code, f"Earth Engine ({what})"
+    try:
+        fault = answer.json()["error"]
+        said = f"{fault.get('message', '')} {fault.get('status', '')}"
+        whole = f"{said} {fault.get('details', '')}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        if status in (401, 403, 429) or status >= 500:
+            return expired(f"status {status}") if status == 401 else trouble(label, status, None, remedy=_HERE)
+        return trouble(label, None, ValueError("no JSON"), remedy=_HERE)
+    if status == 401:
+        return expired(said)
+    if re.search(_TOO_MUCH, whole, re.IGNORECASE):
+        return TooMuchError(
+            f"{label}: too much for one request ({_short(said)}); ask for a smaller region, a shorter time or fewer "
+            f"frames, or {_HERE}"
+        )
+    for words, meaning in _MEANINGS:
+        if re.search(words, whole, re.IGNORECASE | re.DOTALL):
+            kind = ServiceError if status == 429 else ProviderError
+            return kind(f"{label}: {meaning.format(project=project)}, or {_HERE} ({_short(said)})")
+    if status == 429 or status >= 500 or status == 403:
+        told = trouble(label, status, None, remedy=_HERE)
+        return type(told)(f"{told} ({_short(said)})")
+    return ProviderError(f"{label} was refused ({status}): {_short(said)}; change the request, or {_HERE}")
+
+
+def _short(said: str) -> str:
+    """A message of the server on one line."""
+    return " ".join(said.split())[:300]
