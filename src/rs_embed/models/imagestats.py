@@ -85,7 +85,6 @@ MODELS = (
                 bands=_BANDS,
                 gsd_range=(0.1, 1000.0),
                 any_bands=True,
-                subset=True,
             )
         },
         variants={

@@ -204,7 +204,6 @@ MODELS = (
                 bands=_BANDS,
                 gsd_range=(0.1, 100.0),
                 any_bands=True,
-                subset=True,
             )
         },
         variants={
