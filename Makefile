@@ -1,7 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+# One process a core, each with one thread: nets in tests are too small to share.
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # Stamps: the environment is made anew only where one of these two files changed.
 BASE := .venv/.base-installed
