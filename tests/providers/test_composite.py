@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +22,7 @@ from rs_embed.core.errors import NoImageryError, ProviderError
 from rs_embed.core.geometry import footprint_of
 from rs_embed.core.imagery import ImageRequest, Interval, Scene
 from rs_embed.providers import composite
+from rs_embed.providers.ahead import PASSES
 from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.composite import compose, median, select_scenes
 from rs_embed.providers.local import open_local
@@ -276,3 +280,145 @@ def test_figures_of_the_real_window(test_data: Path) -> None:
     assert whole.valid.all()
     assert np.median(whole.pixels[0], axis=(1, 2)).tolist() == [311, 520, 286.25, 3504]
     assert len(whole.scenes[0]) == 5
+
+
+class Far(Shelf):
+    """A shelf behind a network: every read waits, and is written down."""
+
+    waits = True
+
+    def __init__(self, *scenes: Scene, delay: float = 0.002, broken: str | None = None) -> None:
+        super().__init__(*scenes)
+        self.delay, self.broken = delay, broken
+        self.lock, self.reads, self.flying, self.most = threading.Lock(), list[str](), 0, 0
+
+    def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> np.ndarray:
+        with self.lock:
+            self.reads.append(scene.id)
+            self.flying += 1
+            self.most = max(self.most, self.flying)
+        try:
+            time.sleep(self.delay * (1 + len(self.reads) % 3))  # they end in another order than they began
+            if scene.id == self.broken:
+                raise ProviderError(f"{scene.id} is lost")
+            return super().read(scene, bands, geobox)
+        finally:
+            with self.lock:
+                self.flying -= 1
+
+
+def random_scenes(count: int, seed: int = 1) -> list[Scene]:
+    random = np.random.default_rng(seed)
+    scenes = []
+    for day in range(1, count + 1):
+        pixels = random.uniform(1, 5000, BOX.shape)
+        pixels[random.random(BOX.shape) < 0.2] = NAN
+        classes = random.integers(3, 9, BOX.shape).astype(float)
+        scenes.append(scene(day, pixels, classes, cloud_cover=float(random.integers(0, 90))))
+    return scenes
+
+
+TWO_MONTHS = replace(REQUEST, intervals=(JUNE, JULY))
+
+
+@pytest.mark.parametrize("memory", [composite._MEMORY, 3 * 2 * 4 * 2 * 5, 1])
+@pytest.mark.parametrize("disk", [composite._DISK, 1])
+@pytest.mark.parametrize("how", ["median", "mean", "mosaic", "none"])
+def test_reading_ahead_changes_no_bit(
+    how: str, disk: int, memory: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In memory, in strips of three rows on disk, and of one: what is read one after the other."""
+    request = replace(TWO_MONTHS, composite=how)
+    scenes = random_scenes(50)
+    near = one(Shelf(*scenes), request)
+    monkeypatch.setenv("RS_EMBED_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(composite, "_MEMORY", memory)
+    monkeypatch.setattr(composite, "_DISK", disk)
+    far = Far(*scenes)
+    found = one(far, request)
+    np.testing.assert_array_equal(found.pixels, near.pixels)
+    np.testing.assert_array_equal(found.valid, near.valid)
+    assert found.scenes == near.scenes and found.observations == near.observations
+    assert far.most > 1 or how == "mosaic"
+    assert not list(tmp_path.iterdir()), "what waited on disk is gone"
+
+
+def test_sixteen_threads_of_composites_end(tmp_path: Path) -> None:
+    """As the engine's loaders: none waits for a thread that waits for it."""
+    far = Far(*random_scenes(30), delay=0.001)
+    expected = one(Shelf(*far.scenes), REQUEST)
+    with ThreadPoolExecutor(16) as pool:
+        for found in pool.map(lambda _: one(far, REQUEST), range(48), timeout=60):
+            np.testing.assert_array_equal(found.pixels, expected.pixels)
+    assert far.most <= PASSES.count
+
+
+def test_a_scene_that_is_lost_ends_the_composite_at_once() -> None:
+    far = Far(*random_scenes(30), *(scene(day, time=JULY[0], id=f"july{day}") for day in range(40)), delay=0.05)
+    far.broken = "day20"
+    with pytest.raises(ProviderError, match="day20 is lost"):
+        one(far, TWO_MONTHS)
+    assert "july5" not in far.reads and len(far.reads) <= 2 * PASSES.count + 20
+
+
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("RS_EMBED_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr(composite, "_MEMORY", 1)
+    with pytest.raises(ProviderError, match=r"cannot be kept on disk.*RS_EMBED_CACHE_DIR"):
+        one(Far(*random_scenes(9)), REQUEST)
+
+
+def test_a_mosaic_begins_with_the_least_cloudy_and_ends_when_it_is_full() -> None:
+    half = np.full(BOX.shape, 50.0)
+    half[:, :2] = NAN
+    far = Far(
+        scene(1, 10, cloud_cover=60),
+        scene(2, 20, cloud_cover=None),
+        scene(3, half, cloud_cover=1),
+        scene(4, 40, cloud_cover=20),
+        scene(5, 55, 9, cloud_cover=5),
+    )
+    stack = one(far, replace(REQUEST, composite="mosaic"))
+    assert far.reads == ["day3", "day5", "day4"]
+    assert stack.pixels[0, 0].tolist() == [[40.0] * 2 + [50.0] * 3] * 6
+    assert [s["id"] for s in stack.scenes[0]] == ["day3", "day4"]
+    # each pixel is observed until it is filled: 18, then 12 in cloud, then 12
+    assert stack.observations == (30, 42)
+
+
+def test_a_mosaic_of_radar_goes_by_time() -> None:
+    scenes = [Scene(f"s{i}", JUNE[0] + timedelta(days=i), frozenset({"VV"}), item={"VV": 0.1}) for i in (3, 1, 2)]
+    far = Far(*scenes)
+    one(far, replace(REQUEST, sensor="sentinel-1", bands=("VV",), mask=None, composite="mosaic"))
+    assert far.reads == ["s1"]
+
+
+@pytest.mark.parametrize("how", ["median", "mean"])
+def test_many_passes_are_cut_to_the_clearest_and_it_is_said(how: str) -> None:
+    shelf = Shelf(*(scene(day, day, cloud_cover=(7.0 * day) % 30) for day in range(1, 31)))
+    shelf.most_passes = 4
+    stack = one(shelf, replace(REQUEST, composite=how))
+    assert [s["id"] for s in stack.scenes[0]] == ["day9", "day13", "day26", "day30"]  # 3, 1, 2 and 0 % cloud
+    assert stack.notes == (f"{how} of the 4 clearest of 30 passes from 2023-06-01 to 2023-06-30",)
+    assert stack.observations == (4 * 30, 4 * 30)
+    shelf.most_passes = None
+    assert one(shelf, replace(REQUEST, composite=how)).notes == ()
+    shelf.most_passes = 30
+    assert one(shelf, replace(REQUEST, composite=how)).notes == ()
+
+
+def test_many_passes_of_unknown_clouds_are_thinned_evenly() -> None:
+    shelf = Shelf(*(scene(day, day) for day in range(1, 30)))
+    shelf.most_passes = 3
+    stack = one(shelf, REQUEST)
+    assert [s["id"] for s in stack.scenes[0]] == ["day1", "day15", "day29"]
+    assert stack.notes == ("median of 3 passes evenly spread over the 29 from 2023-06-01 to 2023-06-29",)
+    assert len(one(shelf, replace(REQUEST, composite="none")).times) == 29, "acquisitions are no composite"
+
+
+def test_a_scene_of_unknown_orbit_belongs_to_the_pass_around_it() -> None:
+    told, untold = scene(4, 100, orbit="descending"), scene(4, 300, id="untold")
+    assert len(one(Shelf(told, untold), replace(REQUEST, composite="none")).times) == 1
+    other = scene(4, 300, id="other", orbit="ascending")
+    assert len(one(Shelf(told, other), replace(REQUEST, composite="none")).times) == 2

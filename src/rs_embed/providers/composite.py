@@ -71,6 +71,8 @@ class _Strip:
     """Rows that are reduced at once."""
     row_bytes: int
     """Of one call."""
+    shelf: Shelf | None
+    """Where the passes wait that memory should not hold."""
 
 
 def compose(provider: SceneSource, request: ImageRequest, chosen: Chosen, part: GeoBox) -> ImageStack:
@@ -113,6 +115,8 @@ def compose(provider: SceneSource, request: ImageRequest, chosen: Chosen, part: 
                 place = slice(strip.top + rows.start, strip.top + rows.stop)
                 pixels[strip.frame, present, place] = np.where(known, values, 0)
                 valid[strip.frame, place] = known
+            if strip.shelf is not None:
+                strip.shelf.close()
             del looks
     scenes = tuple(
         tuple(_say(s, request, reader.sensor) for s in sorted(each.values(), key=lambda s: (s.time, s.id)))
@@ -142,7 +146,7 @@ def _strips(reader: _Reader, number: int, frame: Frame, part: GeoBox) -> Iterato
     of_pass = 4 * (len(reader.bands) + 1) * width
     rows, waits = _rows(passes * of_pass), reader.provider.waits
     if waits:
-        rows = max(rows, min(height, _DISK // max(1, passes * of_pass)))
+        rows = max(rows, min(_rows(of_pass), _DISK // max(1, passes * of_pass)))
     chunk = _rows(4 * 2 * max(1, passes) * width) if waits else rows
     for top in range(0, height if frame.groups else 0, rows):
         strip = _strip(part, top, min(rows, height - top))
@@ -153,7 +157,7 @@ def _strips(reader: _Reader, number: int, frame: Frame, part: GeoBox) -> Iterato
             if one_by_one
             else [partial(_read_pass, reader, group, strip, shelf) for group in frame.groups]
         )
-        yield _Strip(number, top, strip, tuple(looks), chunk, 2 * of_pass)
+        yield _Strip(number, top, strip, tuple(looks), chunk, 2 * of_pass, shelf)
 
 
 def _rows(row_bytes: int) -> int:

@@ -265,11 +265,20 @@ def _translated(error: Exception) -> Fault:
 _clients = threading.Lock()
 
 
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
 def _client(host: str, scheme: str) -> urllib3.PoolManager:
     """Connections that are kept open, through the proxy that the environment names for the host."""
-    proxy = None if not host or urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme)
+    named = tuple(os.environ.get(name.upper()) or os.environ.get(name) for name in _PROXIES)
     with _clients:
-        return _pool(proxy)
+        return _pool(_proxy(host, scheme, named))
+
+
+@lru_cache(maxsize=256)
+def _proxy(host: str, scheme: str, named: tuple[str | None, ...]) -> str | None:
+    """The proxy for a host; ``named`` is what the environment said when it was asked, which takes long to read."""
+    return None if not host or urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme)
 
 
 def _forget() -> None:

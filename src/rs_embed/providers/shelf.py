@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import threading
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ __all__ = ["Shelf", "Shelved"]
 
 
 class Shelf:
-    """A file without a name that grows by arrays ``(C, H, W)``; it goes when nobody holds it any more."""
+    """A file without a name that grows by arrays ``(C, H, W)``; it goes when it is closed or nobody holds it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,7 +39,8 @@ class Shelf:
                 if self._file is None:
                     folder = cache_dir()
                     folder.mkdir(parents=True, exist_ok=True)
-                    self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- closed when it is collected
+                    self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- `close` closes it
+                    weakref.finalize(self, self._file.close)
                 self._file.seek(self._end)
                 self._file.write(np.ascontiguousarray(pixels).data)
                 self._file.flush()
@@ -50,6 +52,12 @@ class Shelf:
             found = Shelved(self, self._end, pixels.shape)
             self._end += pixels.nbytes
             return found
+
+    def close(self) -> None:
+        """Give the room back."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
 
     def read(self, start: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return an array that begins at a byte."""
