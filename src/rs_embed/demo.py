@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from rs_embed.api import get_embedding, get_embeddings_batch
 from rs_embed.core.embedding import Embedding
+from rs_embed.core.errors import NoImageryError
 from rs_embed.core.specs import OutputSpec, PointBuffer, SensorSpec, TemporalSpec
 from rs_embed.inspection import inspect_provider_patch
 from rs_embed.store.files import save
 
-__all__ = ["PLACE", "run_demo"]
+if TYPE_CHECKING:
+    from rs_embed.providers.base import Provider
+
+__all__ = ["HALF_M", "PLACE", "run_demo", "run_demo_at"]
 
 PLACE = (11.457, 47.442)
 """Centre of the picture, degrees."""
@@ -24,24 +32,78 @@ HALF_M = 2560.0
 SPRING = TemporalSpec.range("2022-04-15", "2022-06-01")
 SUMMER = TemporalSpec.range("2022-07-15", "2022-09-01")
 OPTIONS: dict[str, Any] = {"features": 256}
-CELL = 3
-"""Pixels along a side of a cell of the grid."""
+CELL, CELL_REAL = 3, 8
+"""Pixels along a side of a cell of the grid; real pixels are noisier."""
+
+PIXELS = 512
+"""Pixels along a side of the picture; of less than 10 m there are none."""
+COLLECTION = "COPERNICUS/S2_SR_HARMONIZED"
+BANDS = ("B2", "B3", "B4", "B8")
+"""Of a real place: those of 10 m, which every catalogue of Sentinel-2 has."""
+KM = 0.009
+"""Degrees of latitude in a kilometre."""
 
 Picture = NDArray[np.uint8]
 
 
-def _neighbours() -> list[PointBuffer]:
-    """Nine squares of 1 km, 1.5 km apart."""
-    lon, lat = PLACE
-    steps = (-1, 0, 1)
-    return [PointBuffer(lon + 0.02 * i, lat + 0.0135 * j, 500) for j in steps for i in steps]
+@dataclass(frozen=True)
+class _Tour:
+    """What is shown."""
+
+    title: str
+    centre: tuple[float, float]
+    half_m: float
+    backend: str | Provider
+    seasons: Mapping[str, TemporalSpec]
+    """By name; the picture is of the last one."""
+    bands: tuple[str, ...] | None
+    """Of the model; ``None``: all that it takes."""
+    cell: int
+    mark: tuple[float, float]
+    """What the rest is compared with, as shares of the picture's height and width."""
+
+    @property
+    def area(self) -> PointBuffer:
+        """The square of the picture."""
+        return PointBuffer(*self.centre, self.half_m)
+
+    @property
+    def span(self) -> TemporalSpec:
+        """When the picture is of."""
+        return list(self.seasons.values())[-1]
+
+    def sensor(self, bands: tuple[str, ...]) -> SensorSpec:
+        """Return Sentinel-2 at the picture's scale."""
+        return SensorSpec(COLLECTION, bands, scale_m=max(10.0, 2 * self.half_m / PIXELS))
+
+    def settings(self) -> dict[str, Any]:
+        """Return what all calls of the model share."""
+        sensor = None if self.bands is None else self.sensor(self.bands)
+        return {"sensor": sensor, "backend": self.backend, **OPTIONS}
 
 
-def _true_colour(area: PointBuffer) -> Picture:
+def _neighbours(tour: _Tour) -> list[PointBuffer]:
+    """Nine squares around the centre: of 1 km, 1.5 km apart, in a picture of 5 km."""
+    lon, lat = tour.centre
+    up = 1.5 * KM * tour.half_m / HALF_M
+    right = round(up / max(math.cos(math.radians(lat)), 0.05), 3)
+    half, steps = 500 * tour.half_m / HALF_M, (-1, 0, 1)
+    return [PointBuffer(_wrapped(lon + right * i), lat + up * j, half) for j in steps for i in steps]
+
+
+def _wrapped(lon: float) -> float:
+    """Return a longitude from -180 to 180."""
+    return lon if -180 <= lon <= 180 else (lon + 180) % 360 - 180
+
+
+def _true_colour(tour: _Tour) -> Picture:
     """Return red, green and blue as grey levels ``(H, W, 3)``: reflectance 0 to 0.25, brightened in the dark."""
-    sensor = SensorSpec("COPERNICUS/S2_SR_HARMONIZED", ("B4", "B3", "B2"))
     patch = inspect_provider_patch(
-        spatial=area, temporal=SUMMER, sensor=sensor, backend="synthetic", return_array=True
+        spatial=tour.area,
+        temporal=tour.span,
+        sensor=tour.sensor(("B4", "B3", "B2")),
+        backend=tour.backend,
+        return_array=True,
     )["array_chw"]
     level = np.clip(patch / 2500.0, 0, 1) ** 0.7
     return np.moveaxis((level * 255).astype(np.uint8), 0, -1)
@@ -60,15 +122,21 @@ def _evened(grid: Embedding) -> Embedding:
     return Embedding(np.sqrt(grid.values()), grid.meta)
 
 
-def _mark(side: int) -> tuple[int, int]:
-    """Row and column of the marked place, on the river."""
-    return int(side * 0.42), int(side * 0.38)
+def _mark(grid: Embedding, share: tuple[float, float]) -> tuple[int, int]:
+    """Row and column of the marked cell: the nearest to its place whose neighbours are known too."""
+    known = np.isfinite(grid.values()).all(0)
+    rows, cols = np.nonzero(sliding_window_view(known, (3, 3)).all((2, 3)))
+    if not rows.size:
+        raise NoImageryError("too little of the place is clear for a picture; choose a longer or another --time")
+    wanted = [int(share[i] * known.shape[i]) - 1 for i in (0, 1)]
+    nearest = int(np.argmin((rows - wanted[0]) ** 2 + (cols - wanted[1]) ** 2))
+    return int(rows[nearest]) + 1, int(cols[nearest]) + 1
 
 
 def _enlarge(picture: Picture, side: int) -> Picture:
-    """Return the picture with square cells, ``side`` pixels wide."""
-    rows = np.arange(side) * picture.shape[0] // side
-    return np.ascontiguousarray(picture[np.ix_(rows, rows)])
+    """Return the picture with square cells, ``side`` pixels high and wide."""
+    rows, cols = (np.arange(side) * length // side for length in picture.shape[:2])
+    return np.ascontiguousarray(picture[np.ix_(rows, cols)])
 
 
 def _similarity(grid: Embedding, row: int, col: int) -> Picture:
@@ -78,9 +146,9 @@ def _similarity(grid: Embedding, row: int, col: int) -> Picture:
     near = centred[:, row - 1 : row + 2, col - 1 : col + 2].mean((1, 2))
     score = np.tensordot(near, centred, 1) / (np.linalg.norm(near) * np.linalg.norm(centred, axis=0) + 1e-9)
     stops = np.array([[13, 8, 60], [70, 30, 120], [190, 55, 85], [250, 150, 60], [252, 250, 160]], np.float64)
-    place = np.clip((score + 0.4) / 1.4, 0, 1) * (len(stops) - 1)
-    colours = [np.interp(place, range(len(stops)), stops[:, c]) for c in range(3)]
-    return np.stack(colours, -1).astype(np.uint8)
+    place = np.clip((np.nan_to_num(score, nan=-1.0) + 0.4) / 1.4, 0, 1) * (len(stops) - 1)
+    colours = np.stack([np.interp(place, range(len(stops)), stops[:, c]) for c in range(3)], -1)
+    return np.where(np.isfinite(score)[..., None], colours, 0).astype(np.uint8)
 
 
 def _draw(panels: list[tuple[str, Picture]], mark: tuple[int, int], path: Path) -> None:
@@ -100,57 +168,116 @@ def _draw(panels: list[tuple[str, Picture]], mark: tuple[int, int], path: Path) 
     canvas.save(path)
 
 
-def _table(spring: list[Embedding], summer: list[Embedding]) -> None:
-    """Print how much each place changes from spring to summer."""
+def _table(title: str, seasons: Mapping[str, Sequence[Embedding]]) -> None:
+    """Print how much each place changes between two seasons, or how much it is like the one in the middle."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="rcf on the painted landscape", title_justify="left", box=None, pad_edge=False)
-    for column in ("place", "lon", "lat", "scenes", "clear", "spring ~ summer"):
+    found = list(seasons.values())
+    first, last = found[0], found[-1]
+    change = len(seasons) > 1
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("place", "lon", "lat", "scenes", "clear", " ~ ".join(seasons) if change else "~ place-5"):
         table.add_column(column, justify="left" if column == "place" else "right")
-    for a, b in zip(spring, summer, strict=True):
+    for a, b in zip(first, last, strict=True):
         lon, lat = a.meta["center"]
-        scenes = len(a.meta["scenes"]["s2"]) + len(b.meta["scenes"]["s2"])
-        clear = (a.meta["clear_fraction"] + b.meta["clear_fraction"]) / 2
-        alike = float(a.similarity(b.values()))
+        each = [a, b] if change else [a]
+        scenes = sum(len(one.meta["scenes"]["s2"]) for one in each)
+        clear = sum(one.meta["clear_fraction"] for one in each) / len(each)
+        alike = float(a.similarity(b.values())) if change else _alike(a, first)
         table.add_row(str(a.id), f"{lon:.3f}", f"{lat:.3f}", str(scenes), f"{clear:.0%}", f"{alike:.3f}")
     Console().print(table)
 
 
+def _alike(one: Embedding, places: Sequence[Embedding]) -> float:
+    """Return the cosine similarity of a place and the one in the middle, both less the mean place."""
+    mean = np.mean([place.values() for place in places], axis=0)
+    a, b = one.values() - mean, places[len(places) // 2].values() - mean
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-9))
+
+
 def run_demo(folder: Path) -> None:
-    """Embed nine places at two dates and one larger area as a grid; leave a table, a raster and a picture.
+    """Embed nine painted places at two dates and one larger area as a grid; leave a table, a raster and a picture.
 
     Parameters
     ----------
     folder
         Gets ``embeddings.parquet``, ``grid.tif`` and ``picture.png``; files of an earlier run are replaced.
     """
-    start = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
-    places = _neighbours()
-    seasons = []
-    for name, span in (("spring", SPRING), ("summer", SUMMER)):
-        found = get_embeddings_batch("rcf", spatials=places, temporal=span, backend="synthetic", **OPTIONS)
-        for number, embedding in enumerate(found):
-            embedding.meta["id"] = f"place-{number + 1}-{name}"
-        seasons.append(found)
-    _table(*seasons)
-    save([*seasons[0], *seasons[1]], folder / "embeddings.parquet", overwrite=True)
-    area = PointBuffer(*PLACE, HALF_M)
-    grid = get_embedding(
-        "rcf", spatial=area, temporal=SUMMER, backend="synthetic", output=OutputSpec.grid(), cell=CELL, **OPTIONS
+    seasons = {"spring": SPRING, "summer": SUMMER}
+    _show(_Tour("rcf on the painted landscape", PLACE, HALF_M, "synthetic", seasons, None, CELL, (0.42, 0.38)), folder)
+
+
+def run_demo_at(
+    folder: Path,
+    place: tuple[float, float],
+    *,
+    temporal: TemporalSpec | None = None,
+    backend: str | Provider = "auto",
+    half_m: float = HALF_M,
+) -> None:
+    """Do the same at a real place, at one time: the rest of the picture is compared with its middle.
+
+    Parameters
+    ----------
+    folder
+        As for `run_demo`.
+    place
+        Longitude and latitude of the middle, degrees.
+    temporal
+        ``None``: the painted landscape's summer.
+    backend
+        As for `get_embedding`.
+    half_m
+        Half the side of the picture, metres; of more than 2560 pixels are coarser than 10 m.
+
+    Raises
+    ------
+    ProviderError
+        If there is no imagery, or it cannot be reached; nothing is written then.
+    """
+    tour = _Tour(
+        f"rcf at {place[0]:g} {place[1]:g}",
+        place,
+        half_m,
+        backend,
+        {"": temporal or SUMMER},
+        BANDS,
+        CELL_REAL,
+        (0.5, 0.5),
     )
+    _show(tour, folder)
+
+
+def _show(tour: _Tour, folder: Path) -> None:
+    """Embed, print and draw a tour."""
+    start = time.perf_counter()
+    places, seasons = _neighbours(tour), {}
+    for name, span in tour.seasons.items():
+        seasons[name] = get_embeddings_batch("rcf", spatials=places, temporal=span, **tour.settings())
+        for number, embedding in enumerate(seasons[name]):
+            embedding.meta["id"] = f"place-{number + 1}-{name}".rstrip("-")
+    output = OutputSpec.grid()
+    grid = get_embedding("rcf", spatial=tour.area, temporal=tour.span, output=output, cell=tour.cell, **tour.settings())
+    evened = _evened(grid)
+    mark = _mark(grid, tour.mark)
+    colour = _true_colour(tour)
+    side = colour.shape[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    _table(tour.title, seasons)
+    vectors = [embedding for found in seasons.values() for embedding in found]
+    save(vectors, folder / "embeddings.parquet", overwrite=True)
     save(grid, folder / "grid.tif", overwrite=True)
-    colour = _true_colour(area)
-    side, evened = colour.shape[0], _evened(grid)
     panels = [
-        ("true colour", colour),
+        ("true colour", _enlarge(colour, side)),
         ("embedding: first three components", _enlarge(_components(evened), side)),
-        ("similarity to the marked place", _enlarge(_similarity(evened, *_mark(grid.shape[1])), side)),
+        ("similarity to the marked place", _enlarge(_similarity(evened, *mark), side)),
     ]
-    _draw(panels, _mark(side), folder / "picture.png")
+    rows, cols = grid.shape[1:]
+    ring = int((mark[0] + 0.5) * side / rows), int((mark[1] + 0.5) * side / cols)
+    _draw(panels, ring, folder / "picture.png")
     print(
-        f"{len(places) * 2} vectors of {seasons[0][0].dim} numbers in embeddings.parquet, a grid of "
+        f"{len(vectors)} vectors of {vectors[0].dim} numbers in embeddings.parquet, a grid of "
         f"{' x '.join(map(str, grid.shape))} in grid.tif, and picture.png, all in {folder}/ "
         f"({time.perf_counter() - start:.1f} s)"
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rs_embed.cli.app import app, usage
-from rs_embed.cli.options import Json, ModelNames, VariantName
+from rs_embed.cli.options import Backend, Json, ModelNames, Time, VariantName, given, span_of
 from rs_embed.cli.printing import counted, fail, print_json, print_table, say_size
 
 __all__: list[str] = []
@@ -153,11 +153,26 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where the files go; those of an earlier run are replaced.")] = Path(
         "demo"
     ),
+    place: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--place", metavar="LON LAT", help="Show this place from open imagery instead, degrees."),
+    ] = None,
+    time: Time = None,
+    backend: Backend = None,
+    buffer: Annotated[
+        float | None, typer.Option("--buffer", metavar="M", help="Half the side of the picture, metres [2560].")
+    ] = None,
 ) -> None:
     """Embed a painted landscape at two dates: a table, a GeoParquet, a GeoTIFF and a picture.
 
-    It needs no network, no account and no torch.
+    It needs no network, no account and no torch. With --place, a real place at one --time.
     """
-    from rs_embed.demo import run_demo
+    from rs_embed.demo import HALF_M, run_demo, run_demo_at
 
-    run_demo(folder)
+    if place is None:
+        if others := given(time=time, backend=backend, buffer=buffer):
+            usage(f"{' and '.join(others)} needs --place LON LAT")
+        run_demo(folder)
+    else:
+        half = HALF_M if buffer is None else buffer
+        run_demo_at(folder, place, temporal=span_of(time), backend=backend or "auto", half_m=half)
