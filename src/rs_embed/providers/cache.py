@@ -1,8 +1,9 @@
 """Pixels that were read once are kept on this machine, by scene, band and lattice.
 
-What is kept are the rectangles that requests asked for, cut at every 256th line of their lattice's own numbering:
-a first request reads not one pixel more than without a cache, and another one whichever of its pixels are not there,
-whatever model, bands, period or window asks. As a crop of the lattice gives the crop of the result to the bit
+What is kept are the rectangles that requests asked for, cut at every 256th line of their lattice's own numbering.
+A first request reads not one pixel more than without a cache; another one reads whichever of its pixels are not there,
+whatever model, bands, period or window asks, and the whole of a block that somebody has asked for a part of before
+(docs/decisions/0007-cache-of-pixels.md). As a crop of the lattice gives the crop of the result to the bit
 (`rs_embed.providers.base.SceneProvider.read`), so do pieces put together.
 """
 
@@ -15,6 +16,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from rs_embed.core.errors import ProviderError
 from rs_embed.core.folders import cache_dir
 from rs_embed.core.geometry import Rect
 from rs_embed.core.imagery import ImageRequest, Interval, Scene, geobox_dict
@@ -148,14 +151,36 @@ def _join(found: list[Rect], rect: Rect) -> None:
         found.append(rect)
 
 
+def _covered(part: Rect, others: Sequence[Rect]) -> bool:
+    """Whether rectangles hold every pixel of another."""
+    known = np.zeros((part.height, part.width), bool)
+    for other in others:
+        common = _common(part, other)
+        if common is not None:
+            known[common.within(part)] = True
+    return bool(known.all())
+
+
 @dataclass(frozen=True)
 class _Cell:
-    """What a window takes of a block, and what of it was not there."""
+    """A block, or what a window takes of it."""
 
     key: str
     rect: Rect
     others: tuple[Rect, ...]
-    """The rectangles of the block that were there."""
+    """The rectangles of the block that are there."""
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Pixels of one band: those of a window, and whole blocks at its border."""
+
+    rect: Rect
+    values: Pixels
+    known: Known
+    """True also where nothing is asked for."""
+    lacking: tuple[_Cell, ...]
+    """Those that were not there as a whole."""
 
 
 class CachedProvider(SceneProvider):
@@ -205,54 +230,69 @@ class CachedProvider(SceneProvider):
         if lattice is None or key is None:
             return self.provider.read(scene, bands, geobox)
         out = np.full((len(bands), *geobox.shape), np.nan, np.float32)
-        wanted: dict[tuple[Rect, ...], list[int]] = {}
-        cells: list[list[_Cell]] = []
-        for i, band in enumerate(bands):
-            told = json.dumps([self.version, self.name, self.source, key, band, lattice.name])
-            known, lacking = self._fill(told, lattice.window, out[i])
-            cells.append(lacking)
-            if lacking:
-                wanted.setdefault(_gaps(known, lattice.window), []).append(i)
-        for gaps, channels in wanted.items():
-            for gap in gaps:
-                rows, cols = gap.within(lattice.window)
-                out[channels, rows, cols] = self.provider.read(scene, [bands[i] for i in channels], lattice.crop(gap))
-            for i in channels:
-                self._keep(cells[i], lattice.window, out[i])
+        names = [json.dumps([self.version, self.name, self.source, key, band, lattice.name]) for band in bands]
+        frames = [self._look(name, lattice.window, out[i]) for i, name in enumerate(names)]
+        try:
+            self._complete(frames, scene, bands, lattice)
+        except ProviderError:
+            if all(frame.rect == lattice.window for frame in frames):
+                raise
+            return self.provider.read(scene, bands, geobox)  # what cannot be read may lie outside of the window
+        for i, frame in enumerate(frames):
+            if frame.rect != lattice.window:
+                out[i] = frame.values[lattice.window.within(frame.rect)]
         return out
 
-    def _fill(self, told: str, window: Rect, out: Pixels) -> tuple[Known, list[_Cell]]:
-        """Put what is there into ``out``; return which pixels these are, and the cells that lack some."""
-        known = np.zeros(out.shape, bool)
-        lacking = []
+    def _complete(self, frames: Sequence[_Frame], scene: Scene, bands: Sequence[str], lattice: _Lattice) -> None:
+        """Read what was not there, of all bands that lack the same at once, and store it."""
+        wanted: dict[tuple[Rect, ...], list[int]] = {}
+        for i, frame in enumerate(frames):
+            if frame.lacking:
+                wanted.setdefault(_gaps(frame.known, frame.rect), []).append(i)
+        for gaps, channels in wanted.items():
+            for gap in gaps:
+                read = self.provider.read(scene, [bands[i] for i in channels], lattice.crop(gap))
+                for i, values in zip(channels, read, strict=True):
+                    frames[i].values[gap.within(frames[i].rect)] = values
+            for i in channels:
+                self._keep(frames[i])
+
+    def _cells(self, name: str, window: Rect) -> Iterator[_Cell]:
+        """The cells of a window: parts of blocks, but blocks whose other parts are there as a whole."""
         for square in _cut(window, _SQUARE):
             number = [square.row // _SQUARE, square.col // _SQUARE]
-            key = hashlib.sha256(f"{told}{number}".encode()).hexdigest()[:40]
+            key = hashlib.sha256(f"{name}{number}".encode()).hexdigest()[:40]
             there: dict[tuple[int, int], list[Rect]] = {}
             for rect in self.files.rects(key):
                 there.setdefault((rect.row // _BLOCK, rect.col // _BLOCK), []).append(rect)
-            for cell in _cut(square, _BLOCK):
-                others = there.get((cell.row // _BLOCK, cell.col // _BLOCK), [])
-                for rect in sorted(others, key=lambda one, cell=cell: -_area(_common(one, cell))):  # type: ignore[misc]
-                    self._take(key, rect, cell, window, known, out)
-                if not known[cell.within(window)].all():
-                    lacking.append(_Cell(key, cell, tuple(others)))
-        return known, lacking
+            for part in _cut(square, _BLOCK):
+                row, col = part.row // _BLOCK, part.col // _BLOCK
+                others = tuple(there.get((row, col), ()))
+                grown = bool(others) and not _covered(part, others)
+                yield _Cell(key, Rect(row * _BLOCK, col * _BLOCK, _BLOCK, _BLOCK) if grown else part, others)
 
-    def _take(self, key: str, rect: Rect, cell: Rect, window: Rect, known: Known, out: Pixels) -> None:
-        """Put the part of a stored rectangle that is asked for and not yet there into ``out``."""
-        part = _common(rect, cell)
-        if part is None or known[part.within(window)].all():
-            return
-        values = self.files.load(key, rect)
-        if values is not None:
-            out[part.within(window)] = values[part.within(rect)]
-            known[part.within(window)] = True
-
-    def _keep(self, cells: list[_Cell], window: Rect, out: Pixels) -> None:
-        """Store the cells that lacked pixels, in place of the rectangles that they hold."""
+    def _look(self, name: str, window: Rect, out: Pixels) -> _Frame:
+        """Find what is there, in ``out`` where nothing besides the window is asked for."""
+        cells = list(self._cells(name, window))
+        rect = reduce(Rect.union, (cell.rect for cell in cells), window)
+        values = out if rect == window else np.full((rect.height, rect.width), np.nan, np.float32)
+        known = np.ones(values.shape, bool)
         for cell in cells:
-            self.files.save(cell.key, cell.rect, out[cell.rect.within(window)])
+            known[cell.rect.within(rect)] = False
+            for other in sorted(cell.others, key=lambda one, cell=cell: -_area(_common(one, cell.rect))):  # type: ignore[misc]
+                part = _common(other, cell.rect)
+                if part is None or known[part.within(rect)].all():
+                    continue
+                loaded = self.files.load(cell.key, other)
+                if loaded is not None:
+                    values[part.within(rect)] = loaded[part.within(other)]
+                    known[part.within(rect)] = True
+        return _Frame(rect, values, known, tuple(cell for cell in cells if not known[cell.rect.within(rect)].all()))
+
+    def _keep(self, frame: _Frame) -> None:
+        """Store the cells that lacked pixels, in place of the rectangles that they hold."""
+        for cell in frame.lacking:
+            self.files.save(cell.key, cell.rect, frame.values[cell.rect.within(frame.rect)])
             for other in cell.others:
                 if other != cell.rect and _common(other, cell.rect) == other:
                     self.files.drop(cell.key, other)
