@@ -12,7 +12,7 @@ from commands import FEW, PLACE, POINT, WHEN, Caller, run
 import rs_embed
 from rs_embed.cli.options import given
 
-COMMANDS = ("models", "describe", "embed", "inspect", "verify", "doctor", "pull", "cache", "demo")
+COMMANDS = ("models", "describe", "embed", "estimate", "inspect", "verify", "doctor", "pull", "cache", "demo")
 
 
 @pytest.fixture

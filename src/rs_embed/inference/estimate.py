@@ -23,7 +23,7 @@ from rs_embed.inference.needs import Needs, needs_of
 from rs_embed.inference.reading import ASSUMED, Reading
 from rs_embed.inference.runtime import check_precision, pick_device
 from rs_embed.inference.session import Session
-from rs_embed.inference.survey import Surveyed, said, survey
+from rs_embed.inference.survey import Surveyed, said, searchable, survey
 from rs_embed.providers.backends import open_provider
 from rs_embed.providers.base import Provider
 
@@ -183,7 +183,6 @@ def estimate_regions(
         regions: list[Surveyed] = list(progress(results, len(jobs)))
     elapsed = time.perf_counter() - start
     windows, forwards = count_forwards(load for region in regions for load in region.loads)
-    searched = any(region.found for region in regions) or hasattr(provider, "search")
     good = [region for region in regions if region.error is None]
     reading = sum((region.reading for region in good), Reading())
     seconds, notes = _seconds(session, good, provider.name, needs, reading, (device, elapsed, windows), costs)
@@ -198,7 +197,7 @@ def estimate_regions(
         windows=windows,
         batch_size=batch,
         forwards=forwards,
-        intervals=_by_interval(regions) if searched else None,
+        intervals=_by_interval(regions) if searchable(provider) else None,
         no_imagery=tuple(map(_trouble, none)),
         failed=tuple(_trouble(r) for r in regions if r.error is not None and r not in none),
         missing_bands=_missing_bands(regions),

@@ -19,7 +19,7 @@ from rs_embed.inference.reading import Reading, weigh
 from rs_embed.providers.base import Provider
 from rs_embed.providers.composite import Chosen, select_scenes
 
-__all__ = ["Surveyed", "said", "survey"]
+__all__ = ["Surveyed", "said", "searchable", "survey"]
 
 
 _LATER = 650
@@ -71,6 +71,11 @@ def survey(provider: Provider, job: Job, batch: int) -> Surveyed:
     return region
 
 
+def searchable(provider: Provider) -> bool:
+    """Whether a provider tells its scenes before it loads them, as those over a catalogue do."""
+    return callable(getattr(provider, "search", None)) and hasattr(provider, "most_passes")
+
+
 def _shape(plan: Plan) -> tuple[int, ...]:
     """Return the shape of a region's embedding."""
     dims, output = plan.setup.variant.dims, plan.output
@@ -84,7 +89,7 @@ def _search(plan: Plan, provider: Provider, region: Surveyed) -> None:
     for name, request in plan.requests.items():
         item = plan.setup.inputs[name]
         chosen: Chosen | None = None
-        if callable(getattr(provider, "search", None)):
+        if searchable(provider):
             chosen = select_scenes(provider, request)  # type: ignore[arg-type]
             region.found += _found(name, request, chosen)
         missing = () if chosen is None else chosen.missing_bands
