@@ -16,7 +16,19 @@ from typing import Any
 
 from benchmarks.rows import Row, table
 
-NAMES = ("startup", "overhead", "batch", "overlap", "convolution", "loading", "memory", "points", "models", "lines")
+NAMES = (
+    "startup",
+    "overhead",
+    "batch",
+    "overlap",
+    "convolution",
+    "loading",
+    "memory",
+    "points",
+    "cache",
+    "models",
+    "lines",
+)
 
 
 def _machine() -> dict[str, Any]:
