@@ -116,6 +116,11 @@ def _charged(size: int) -> int:
     return -(-size // _UNIT) * _UNIT
 
 
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
+        os.unlink(path)
+
+
 def _listed(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
@@ -244,22 +249,23 @@ class PixelFiles:
     def trim(self) -> None:
         """Delete the least recently used files where there are more than the limit allows."""
         found = list(self._scan())
-        folders = Counter(path.parent for _, _, path in found)
+        folders = Counter(os.path.dirname(path) for _, _, path in found)
         total = sum(size for _, size, _ in found) + _UNIT * len(folders)
         if total <= self.limit * _KEPT:
             return
         for _, size, path in sorted(found):
             if total <= self.limit * _KEPT:
                 break
-            if not path.name.startswith("."):  # somebody is writing it
-                path.unlink(missing_ok=True)
-                folders[path.parent] -= 1
-                total -= size if folders[path.parent] else size + _UNIT
+            folder, name = os.path.split(path)
+            if not name.startswith("."):  # somebody is writing it
+                _unlink(path)
+                folders[folder] -= 1
+                total -= size if folders[folder] else size + _UNIT
         for folder in folders:
             with contextlib.suppress(OSError):
-                folder.rmdir()  # only empty ones go
+                os.rmdir(folder)  # only empty ones go
 
-    def _scan(self) -> Iterator[tuple[int, int, Path]]:
+    def _scan(self) -> Iterator[tuple[int, int, str]]:
         """Time of use, bytes on the disk and path of each file; those that dead writers have left are deleted."""
         old = time.time() - _STALE_S
         for place in _below(str(self.folder), 2):
@@ -271,7 +277,7 @@ class PixelFiles:
                     if entry.name.startswith(".") and found.st_mtime < old:
                         os.unlink(entry.path)
                     else:
-                        yield found.st_mtime_ns, _charged(found.st_size), Path(entry.path)
+                        yield found.st_mtime_ns, _charged(found.st_size), entry.path
 
     def size(self) -> tuple[int, int]:
         """Return how many files there are, and the bytes that they take on the disk."""
@@ -282,7 +288,7 @@ class PixelFiles:
         """Delete all files and return their bytes; other processes may go on reading and writing."""
         freed = 0
         for _, size, path in list(self._scan()):
-            path.unlink(missing_ok=True)
+            _unlink(path)
             freed += size
         for folder in [*_below(str(self.folder), 2), *_below(str(self.folder), 1), str(self.folder)]:
             with contextlib.suppress(OSError):
