@@ -24,8 +24,9 @@ def open_provider(backend: Any, *, call: str | None = None, cache: bool = True) 
     ----------
     backend
         ``"auto"``, ``"gee"`` or ``"gee:project"``, ``"earth-search"``, ``"planetary-computer"``, the URL of a STAC API
-        or of a static catalogue, ``"synthetic"``, the path of a static STAC catalogue or of a folder of rasters, a `Provider`, or the name of a
-        plug-in, alone or with an argument: ``"name"``, ``"name:argument"``. A path that exists comes before a plug-in.
+        or of a static catalogue, ``"synthetic"``, the path of a static STAC catalogue or of a folder of rasters, a
+        `Provider`, or the name of a plug-in, alone or with an argument: ``"name"``, ``"name:argument"``. A path that
+        exists comes before a plug-in.
     call
         The user's call with ``backend="auto"``, for the message of a missing login.
     cache

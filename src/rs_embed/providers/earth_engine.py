@@ -184,7 +184,7 @@ class EarthEngineProvider(SceneProvider):
         found = self._pixels(image, part, 4 * len(recipe.bands) + 5 + 4 * words, what)
         pixels = np.stack([found[band] for band in recipe.bands]).astype(np.float32)
         valid = (found[COUNTS[0]] != 0) & np.isfinite(pixels).all(axis=0)
-        bits = [int(np.bitwise_or.reduce(found[f"used_{word}"], axis=None)) for word in range(words)]
+        bits = [int(np.bitwise_or.reduce(found[f"used_{n}"].astype(np.int32), axis=None)) for n in range(words)]
         clear, total = (int(found[name].sum(dtype=np.int64)) for name in COUNTS[1:])
         return _Frame(np.where(valid, pixels, np.float32(0)), valid, used_scenes(bits, scenes), clear, total)
 
@@ -260,20 +260,22 @@ def _credentials(login: Login) -> Any:
     from ee import oauth
     from google.auth.exceptions import GoogleAuthError
     from google.oauth2.credentials import Credentials
+    from google.oauth2.service_account import Credentials as AccountCredentials
 
+    key, scopes = dict(login.key or {}), oauth.SCOPES
+    kind = key.get("type", "authorized_user") if key else "default"
     try:
-        if login.key is None:
-            return google.auth.default(scopes=oauth.SCOPES)[0]
-        if "type" in login.key:
-            load = google.auth.load_credentials_from_dict
-            return load(dict(login.key), scopes=oauth.SCOPES)[0]  # type: ignore[no-untyped-call]
+        if kind == "service_account":
+            return AccountCredentials.from_service_account_info(key, scopes=scopes)  # type: ignore[no-untyped-call]
+        if kind != "authorized_user":  # of the machine, or lent by another cloud: the library's own search finds them
+            return google.auth.default(scopes=scopes)[0]
         return Credentials(  # type: ignore[no-untyped-call]
             None,
-            refresh_token=login.key["refresh_token"],
+            refresh_token=key["refresh_token"],
             token_uri=oauth.TOKEN_URI,
-            client_id=login.key.get("client_id", oauth.CLIENT_ID),
-            client_secret=login.key.get("client_secret", oauth.CLIENT_SECRET),
-            scopes=login.key.get("scopes", oauth.SCOPES),
+            client_id=key.get("client_id", oauth.CLIENT_ID),
+            client_secret=key.get("client_secret", oauth.CLIENT_SECRET),
+            scopes=key.get("scopes", scopes),
         )
     except (GoogleAuthError, ValueError, KeyError) as error:
         raise ProviderError(

@@ -27,7 +27,7 @@ __all__ = ["COUNTS", "Asset", "BandGrid", "Recipe", "frame_image", "single_image
 COUNTS = ("valid", "clear", "total")
 """Bands behind those of the sensor: whether a pixel is valid, and its clear and all observations."""
 WORD = 24
-"""Scenes of a frame that one band of bits tells of: as many as are exact in every number type."""
+"""Scenes of a frame that one band of bits tells of: as many as a float32 holds exactly."""
 _MOST_INPUTS = 65535
 """Pixels that may be averaged to one."""
 
@@ -264,5 +264,5 @@ def _finished(ee: Any, values: Any, counts: Any, total: Any, used: list[str]) ->
         .addBands(valid.rename(["valid"]).toByte())
         .addBands(counts.select(["clear"]).toUint16())
         .addBands(total.rename(["total"]).toUint16())
-        .addBands(counts.select(used).toUint32())
+        .addBands(counts.select(used).toFloat())
     )

@@ -27,7 +27,7 @@ MOST_BYTES = 48 * 2**20
 MOST_PIXELS = 32768
 """Pixels along a side of one request (the same)."""
 AT_ONCE = 8
-"""Requests in flight from this process; accounts have 20 to 40 (Earth Engine quotas)."""
+"""Requests in flight of a session; projects have 20 to 40 (Earth Engine quotas)."""
 _TIMEOUT = (5.0, 330.0)
 """Seconds; the server ends a computation itself after five minutes."""
 ONE = {"result": "0", "values": {"0": {"constantValue": 1}}}
