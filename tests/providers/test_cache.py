@@ -477,9 +477,11 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
 
 
 def block(number: int) -> tuple[str, Rect, NDArray[np.float32]]:
-    """A file of 64 kB on the disk."""
-    values = np.arange(number, number + 16_000, dtype=np.float32).reshape(125, 128) / 3
-    return f"{number % 7:02x}{number:038x}", Rect(0, 0, 125, 128), values
+    """A file of 64 kB on the disk; from number 10 000 on of 37 MB, which takes a while to write."""
+    scale = 24 if number >= 10_000 else 1
+    height, width = 125 * scale, 128 * scale
+    values = np.arange(number, number + height * width, dtype=np.float32).reshape(height, width) / 3
+    return f"{number % 7:02x}{number:038x}", Rect(0, 0, height, width), values
 
 
 CHARGED = 64 * 1024 + 4096  # with its folder
@@ -573,14 +575,18 @@ def test_processes_that_write_at_once_keep_within_the_limit(tmp_path: Path) -> N
     assert not [path for path in tmp_path.rglob(".*")]
 
 
-def test_two_processes_write_the_same(tmp_path: Path) -> None:
-    processes = [writer(tmp_path, 10**9, 0, 40) for _ in range(2)]
+def test_two_processes_write_the_same_and_a_third_reads_only_whole_files(tmp_path: Path) -> None:
+    processes = [writer(tmp_path, 10**9, 0, 400) for _ in range(2)]
     for process in processes:
         go(process)
-    assert [end(process) for process in processes] == [0, 0]
-    files = PixelFiles(tmp_path)
-    for number in range(40):
-        key, rect, values = block(number)
+    files, blocks, seen = PixelFiles(tmp_path), [block(number) for number in range(400)], 0
+    while any(process.poll() is None for process in processes):
+        for key, rect, _ in blocks:
+            if files.rects(key):
+                assert files.load(key, rect) is not None
+                seen += 1
+    assert [end(process) for process in processes] == [0, 0] and seen
+    for key, rect, values in blocks:
         found = files.load(key, rect)
         assert files.rects(key) == [rect] and found is not None and same(found, values)
 
@@ -618,6 +624,26 @@ def test_a_killed_writer_leaves_whole_files_and_what_is_swept_later(tmp_path: Pa
     young.write_bytes(b"RSE1half")  # its writer may be alive
     files.trim()
     assert [path for path in tmp_path.rglob(f".*{SUFFIX}")] == [young]
+
+
+def test_a_file_that_is_half_written_is_never_there(tmp_path: Path) -> None:
+    (key, _, values), files, cut = block(10_000), PixelFiles(tmp_path), 0
+    for _ in range(20):
+        process = writer(tmp_path, 10**10, 10_000, 1)
+        go(process)
+        while process.poll() is None and not list(tmp_path.rglob(f"*{SUFFIX}")):
+            pass
+        process.kill()
+        end(process)
+        cut += bool(list(tmp_path.rglob(f".*{SUFFIX}")))
+        for there in files.rects(key):
+            found = files.load(key, there)
+            assert found is not None and same(found, values)
+        for path in tmp_path.rglob(f"*{SUFFIX}"):
+            path.unlink()
+        if cut == 3:
+            break
+    assert cut, "no process was killed while it wrote"
 
 
 def test_files_may_go_while_others_read(tmp_path: Path) -> None:
