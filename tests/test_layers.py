@@ -34,7 +34,7 @@ IN_FUNCTIONS = {("models", "nets"), ("models", "torch"), ("api", "inference")}  
 
 HOMES = {
     "torch": ("nets", "inference", "models"),
-    "rasterio": ("providers.raster", "providers.local", "store"),
+    "rasterio": ("providers.raster", "providers.local", "providers.products.rasters", "store"),
     "ee": ("providers.earth_engine",),
     "pystac_client": ("providers.stac",),
 }

@@ -49,12 +49,12 @@ def describe_model(model: str) -> dict[str, Any]:
 
 def _open(model: str, backend: Any, call: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[Session, Provider]:
     """Open provider and session; a backend that needs a login prints the same call without one."""
+    from rs_embed.inference.products import open_backend
     from rs_embed.inference.session import open_session
-    from rs_embed.providers.backends import open_provider
 
-    get_spec(model)
-    provider = open_provider(backend, call=_call_text(model, call, arguments))
-    return open_session(model, provider, **arguments), provider
+    spec = get_spec(model)
+    provider = open_backend(spec, backend, call=_call_text(model, call, arguments))
+    return open_session(spec, provider, **arguments), provider
 
 
 _DEFAULTS: dict[str, Any] = {"output": _POOLED, "device": "auto", "input_prep": "resize", "precision": "float32"}

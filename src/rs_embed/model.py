@@ -52,13 +52,14 @@ class Model:
         precision: str = "float32",
         **options: Any,
     ) -> None:
+        from rs_embed.inference.products import open_backend
         from rs_embed.inference.session import open_session
-        from rs_embed.providers.backends import open_provider
 
-        self.name = get_spec(name).name
-        self.provider = open_provider(backend)
+        spec = get_spec(name)
+        self.name = spec.name
+        self.provider = open_backend(spec, backend)
         self._session: Session = open_session(
-            name,
+            spec,
             self.provider,
             sensor=sensor,
             fetch=fetch,

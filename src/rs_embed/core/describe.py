@@ -70,6 +70,14 @@ def _variant(variant: Variant) -> dict[str, Any]:
     return found
 
 
+def _temporal(spec: ModelSpec) -> str | None:
+    """How the model sees time: the kind of its first input's frames, ``annual``, ``static``, or None without inputs."""
+    if spec.product is not None:
+        return "annual" if spec.product.annual else "static"
+    first = next(iter(spec.inputs.values()), None)
+    return first.frames.kind if first else None
+
+
 def describe(spec: ModelSpec) -> dict[str, Any]:
     """Return the static facts of a model, JSON types only; nothing is loaded."""
     default = spec.variants[spec.default_variant]
@@ -78,8 +86,8 @@ def describe(spec: ModelSpec) -> dict[str, Any]:
         "model": spec.name,
         "title": spec.title,
         "aliases": list(spec.aliases),
-        "type": "on_the_fly",
-        "backend": ["provider", "tensor"],
+        "type": "on_the_fly" if spec.product is None else "precomputed",
+        "backend": ["provider", "tensor"] if spec.product is None else ["auto"],
         "output": ["pooled", "grid"],
         "pooled": spec.pooled_says,
         "pooled_kind": spec.pooled,
@@ -88,7 +96,7 @@ def describe(spec: ModelSpec) -> dict[str, Any]:
         "requires": list(spec.requires),
         "inputs": {name: _input(item) for name, item in spec.inputs.items()},
         "modalities": {name: list(inputs) for name, inputs in spec.modalities.items()},
-        "temporal": first.frames.kind if first else None,
+        "temporal": _temporal(spec),
         "image_size": default.window.size,
         "dims": dict(default.dims),
         "variants": {name: _variant(variant) for name, variant in spec.variants.items()},
@@ -97,7 +105,7 @@ def describe(spec: ModelSpec) -> dict[str, Any]:
             "variant": spec.default_variant,
             "scale_m": first.gsd if first else None,
             "cloudy_pct": first.cloudy_pct if first else None,
-            "composite": "median",
+            "composite": "median" if spec.product is None else None,
         },
         "license": dict(spec.licence),
         "citation": spec.citation,

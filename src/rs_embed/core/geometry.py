@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,11 +20,12 @@ from rs_embed.core.errors import SpecError
 from rs_embed.core.regions import WGS84, BBox, PointBuffer, SpatialSpec
 from rs_embed.core.regions import Polygon as PolygonSpec
 
-__all__ = ["Lattice", "Rect", "Region", "locate", "utm_code"]
+__all__ = ["Lattice", "Rect", "Region", "locate", "locate_in", "utm_code"]
 
 _TOLERANCE_PX = 1e-6
 _MAX_SCALE_ERROR = 0.01
 _SEGMENTS = 64
+_DEGREE = 111_194.927  # metres, of a sphere of 6371.0088 km
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class Lattice:
     gsd: float
     x0: float = 0.0
     y0: float = 0.0
+
+    @property
+    def metres(self) -> float:
+        """Side of a pixel on the ground, metres: of degrees, along a meridian."""
+        return self.gsd * _DEGREE if self.crs is not None and self.crs.geographic else self.gsd
 
     def geobox(self, rect: Rect, step: int = 1) -> GeoBox:
         """Return the geobox of ``rect``, of pixels ``step`` times as large."""
@@ -341,6 +347,26 @@ def locate(spatial: SpatialSpec) -> Region:
     return Region(_crs(crs), shape, (lon, lat), _to_lonlat(_densify(shape), crs), drawn, spatial)
 
 
+def locate_in(spatial: SpatialSpec, crs: CRS) -> Region:
+    """Return the region on the plane of a product's CRS: edges are densified, longitudes do not jump."""
+    code = _code(crs)
+    if isinstance(spatial, PointBuffer):
+        near = locate(spatial)
+        outline, source, lonlat = near.shape, _code(near.crs), near.lonlat or (0.0, 0.0)
+    else:
+        outline, source = _outline(spatial), spatial.crs
+        left, bottom, right, top = outline.bounds
+        lon, lat = _transformer(source, WGS84).transform((left + right) / 2, (bottom + top) / 2)
+        lonlat = ((lon + 180) % 360 - 180, lat)
+    shape = outline if source == code else _project(_densify(outline), source, code)
+    if crs.geographic and source != code:
+        shape = shapely.transform(shape, lambda p: p - [360, 0] * np.round((p[:, :1] - lonlat[0]) / 360))
+    if not all(math.isfinite(v) for v in shape.bounds):
+        raise SpecError(f"{spatial}: it has no place in {code}, the CRS of the product there; split it, or check it")
+    footprint = wrap_lonlat(shape) if code == WGS84 else _to_lonlat(_densify(shape), code)
+    return Region(crs, shape, lonlat, footprint, isinstance(spatial, PolygonSpec), spatial)
+
+
 def _largest(shape: BaseGeometry) -> BaseGeometry:
     """Return the polygons of a mended geometry."""
     parts = [p for p in shapely.get_parts(shape) if p.area > 0]
@@ -370,8 +396,3 @@ def locate_geobox(geobox: GeoBox) -> Region:
         return Region(None, box(a.c, a.f + a.e * rows, a.c + a.a * cols, a.f), None, None)
     left, bottom, right, top = geobox.extent.boundingbox.bbox
     return locate(BBox(left, bottom, right, top, crs=_code(geobox.crs)))
-
-
-def without_place(region: Region, lonlat: tuple[float, float]) -> Region:
-    """Return a region of bare pixels with the centre that the user named."""
-    return replace(region, lonlat=lonlat)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rs_embed.core.encoding import Encoder
+from rs_embed.core.product import Product
 from rs_embed.core.sensors import Sensor
 
 __all__ = [
@@ -227,6 +228,8 @@ class Certificate:
     shapes: Callable[[Mapping[str, Any]], dict[str, tuple[int, ...]]] | None = None
     """``{published name: shape}`` of the net of a published ``config``, built on the meta device; with or without the
     prefix that the names have in the file."""
+    cases: str = "*"
+    """Pattern of the cases that are ours to run, where a golden file is also of what the catalogue has not."""
 
 
 def _identity(variant: Variant, options: Mapping[str, Any]) -> Variant:
@@ -268,6 +271,8 @@ class ModelSpec:
     adapt: Callable[[Variant, Mapping[str, Any]], Variant] = field(default=_identity)
     """A variant as the options change it."""
     certificate: Callable[[], Certificate] | None = None
+    product: Product | None = None
+    """Precomputed embeddings that it reads; ``None``: it is computed from imagery."""
     notes: str = ""
 
     def __post_init__(self) -> None:

@@ -65,6 +65,23 @@ def regions_and_spans(
     return found, one_span_each(own if temporal is None else temporal, len(found))
 
 
+def _spans(
+    session: Session, spatials: Any, temporal: Any, *, single: bool = False
+) -> tuple[Sequence[Any], Sequence[TemporalSpec | None]]:
+    """Return the regions and one span each; of a product without one ``None``, its newest year."""
+    product = session.setup.spec.product
+    if product is None:
+        return regions_and_spans(spatials, temporal, single=single)
+    found = single_region(spatials[0]) if single else list_regions(spatials)
+    own = found.temporals if isinstance(found, Regions) else None
+    said = own if temporal is None else temporal
+    if said is not None and product.annual:
+        return found, one_span_each(said, len(found))
+    if product.annual:
+        warn_user(f"temporal=None: using the newest year that {product.sensor.id} has; say temporal (--time) to choose")
+    return found, [None] * len(found)
+
+
 def embed_regions(
     session: Session,
     provider: Provider,
@@ -83,7 +100,7 @@ def embed_regions(
         If ``spatials`` is no list of at least one region.
     """
     check_on_error(on_error)
-    found, spans = regions_and_spans(spatials, temporal, single=single)
+    found, spans = _spans(session, spatials, temporal, single=single)
     jobs = list(session.jobs(found, spans, provider))
     return session.collect(jobs, on_error=on_error, progress=progress_bar(show_progress), single=single)
 
@@ -93,6 +110,6 @@ def iter_regions(
 ) -> Generator[Embedding, None, None]:
     """Check at once what `embed_regions` checks; return an iterator that embeds as it is asked."""
     check_on_error(on_error)
-    found, spans = regions_and_spans(spatials, temporal)
+    found, spans = _spans(session, spatials, temporal)
     jobs = session.jobs(found, spans, provider)
     return session.ordered(jobs, len(found), on_error=on_error, progress=progress_bar(show_progress))

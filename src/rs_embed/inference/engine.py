@@ -50,6 +50,8 @@ class Job:
     provider: Provider
     id: str | int | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
+    near: Callable[[], tuple[str, int, int]] | None = None
+    """Of a product: which block the region reads, asked when regions are sorted."""
 
 
 @dataclass

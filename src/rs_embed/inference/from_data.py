@@ -12,7 +12,7 @@ import numpy as np
 
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import ModelError, RSEmbedError, SpecError
-from rs_embed.core.geometry import Lattice, Region, locate, locate_geobox, without_place
+from rs_embed.core.geometry import Lattice, Region, locate, locate_geobox
 from rs_embed.core.model_spec import InputSpec, ModelSpec, Variant
 from rs_embed.core.registry import get_spec
 from rs_embed.core.specs import SensorSpec, TemporalSpec, norm_spatial
@@ -147,7 +147,7 @@ def _region(data: UserData) -> tuple[Region, Lattice | None]:
     region = locate_geobox(box)
     if data.spatial is not None:
         place = locate(norm_spatial(data.spatial)).lonlat
-        region = without_place(region, place) if place is not None else region
+        region = region if place is None else replace(region, lonlat=place)
     return region, Lattice(None, box.affine.a, box.affine.c, box.affine.f)
 
 

@@ -103,6 +103,11 @@ class RegionRecord:
         """Return the message for a region without one usable pixel."""
         spans = sorted({f"{s.date()}/{e.date()}" for intervals in plan.intervals for s, e in intervals})
         names = ", ".join(item.wanted.collection for item in plan.setup.inputs.values())
+        if plan.setup.spec.product is not None:
+            return (
+                f"no pixel of {names} in the region at {plan.region.lonlat} has data: it is sea, or was not produced "
+                f"{'' if not spans else 'of ' + spans[0][:4] + ' '}there; choose another place or year"
+            )
         count = sum(len(s) for s in self.scenes.values())
         when = f"{spans[0].split('/')[0]}/{spans[-1].split('/')[1]}" if spans else "without a date"
         return (
@@ -198,6 +203,17 @@ def _sensor(wanted: SensorSpec) -> dict[str, Any]:
     return vars(wanted) | {"bands": list(wanted.bands), "check_save_dir": folder}
 
 
+def _product(plan: Plan) -> dict[str, Any] | None:
+    """Which version of a product is read, and whether its pixels are as they are stored."""
+    product, setup = plan.setup.spec.product, plan.setup
+    if product is None:
+        return None
+    (item,) = setup.inputs.values()
+    asked = setup.scale_m
+    grid = "own" if asked is None or asked == item.sensor.gsd else f"resampled to {asked:g} m"
+    return {"id": product.sensor.id, "collection": item.wanted.collection, "version": setup.variant_name, "grid": grid}
+
+
 def _attribution(plan: Plan, provider: Provider) -> list[str]:
     """Whom to name: the provider where it has its own word, else the owners of the sensors."""
     own = getattr(provider, "attribution", None)
@@ -223,10 +239,11 @@ def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | No
         "model": spec.name,
         "model_source": spec.source,
         "variant": setup.variant_name,
-        "type": "on_the_fly",
+        "type": "on_the_fly" if spec.product is None else "precomputed",
         "backend": provider.name,
         "source": provider.source,
-        "sensor": _sensor(first.wanted),
+        "sensor": _sensor(first.wanted) | ({} if spec.product is None else {"scale_m": plan.effective_gsd}),
+        "product": _product(plan),
         "inputs": inputs,
         "modality": setup.modality,
         "temporal": _temporal(plan),

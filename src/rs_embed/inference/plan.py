@@ -87,7 +87,7 @@ class Plan:
     def effective_gsd(self) -> float:
         """Metres of ground in a pixel of what the net gets."""
         if self.mode == "pixel":
-            return self.lattice.gsd
+            return self.lattice.metres
         rect = self.blocks[0].windows[0].rect
         return self.lattice.gsd * rect.width / self.side[1]
 

@@ -204,11 +204,24 @@ class GridAccumulator:
         return self.grid if self.any else None
 
 
+class HeadedCells(GridAccumulator):
+    """A grid of means of a product's cells, each finished by the encoder's head, as the region's mean is."""
+
+    def __init__(self, plan: Plan, encoder: Encoder) -> None:
+        super().__init__(plan)
+        self.encoder = encoder
+
+    def result(self) -> NDArray[np.float32] | None:
+        """Return the grid."""
+        found = super().result()
+        return None if found is None else np.moveaxis(self.encoder.head(np.moveaxis(found, 0, -1)), -1, 0)
+
+
 def make_accumulator(plan: Plan, encoder: Encoder) -> Accumulator:
     """Return the accumulator of the plan's output."""
     spec, output = plan.setup.spec, plan.output
     if output.mode == "grid":
-        return GridAccumulator(plan)
+        return GridAccumulator(plan) if spec.product is None or plan.cell == 1 else HeadedCells(plan, encoder)
     if output.pooling == "mean":
         if spec.pooled == "window":
             return Headed(WindowMean(), encoder)

@@ -28,6 +28,7 @@ from rs_embed.core.specs import (
 from rs_embed.inference.engine import Job, stream
 from rs_embed.inference.meta import base_meta, failed, loud, warn_once
 from rs_embed.inference.plan import Plan, make_plan
+from rs_embed.inference.products import place_key, plan_product
 from rs_embed.inference.runtime import Runtime, load_runtime
 from rs_embed.inference.setup import Setup, resolve
 from rs_embed.providers.base import Provider
@@ -40,6 +41,14 @@ Progress = Callable[[Iterator[Result], int], Iterator[Result]]
 
 def _no_progress(results: Iterator[Result], total: int) -> Iterator[Result]:
     return results
+
+
+def _neighbours(jobs: Sequence[Job]) -> Sequence[Job]:
+    """Return regions of a product block by block, so that each block is read once; others as they come."""
+    if len(jobs) < 2 or any(job.near is None for job in jobs):
+        return jobs
+    keys = [job.near() for job in jobs if job.near is not None]
+    return [jobs[i] for i in sorted(range(len(jobs)), key=lambda i: keys[i])]
 
 
 @dataclass
@@ -65,6 +74,8 @@ class Session:
     device: str
     precision: str
     batch_size: int | None
+    provider: Provider | None = None
+    """Where it reads: a product's lattice lies there."""
 
     def runtime(self, setup: Setup | None = None) -> Runtime:
         """Return the loaded encoder of this session, or of a setup of the same model."""
@@ -72,6 +83,8 @@ class Session:
 
     def plan(self, spatial: SpatialSpec, temporal: TemporalSpec | None) -> Plan:
         """Plan one region."""
+        if self.setup.spec.product is not None:
+            return plan_product(self.setup, self.provider, spatial, temporal, output=self.output, prep=self.prep)
         region = locate(spatial)
         return make_plan(self.setup, region, temporal=temporal, output=self.output, prep=self.prep)
 
@@ -89,7 +102,13 @@ class Session:
                 name, labels = feature_of(spatial)
             else:
                 name, labels = None if table.ids is None else table.ids[index], table.labels(index)
-            yield Job(index, planned, provider, name, labels)
+            yield Job(index, planned, provider, name, labels, self._near(spatial, temporal))
+
+    def _near(self, spatial: Any, temporal: TemporalSpec | None) -> Callable[[], tuple[str, int, int]] | None:
+        """Return what tells which block of a product a region reads."""
+        if self.setup.spec.product is None:
+            return None
+        return lambda: place_key(self.setup, self.provider, norm_spatial(spatial), temporal)
 
     def stream(self, jobs: Iterator[Job]) -> Iterator[Result]:
         """Yield results as regions finish."""
@@ -114,7 +133,7 @@ class Session:
         results: list[Embedding | None] = [None] * len(jobs)
         errors: dict[int, RSEmbedError] = {}
         notes = _Notes()
-        for index, found in progress(self.stream(iter(jobs)), len(jobs)):
+        for index, found in progress(self.stream(iter(_neighbours(jobs))), len(jobs)):
             if isinstance(found, RSEmbedError):
                 errors[index] = found
                 continue
@@ -217,4 +236,4 @@ def open_session(
     except SpecError as error:
         raise ModelError(str(error)) from error
     setup = resolve(model, provider, sensor=sensor, fetch=fetch, modality=modality, options=options, own=own)
-    return Session(setup, output or OutputSpec.pooled(), prep, device, precision, batch_size)
+    return Session(setup, output or OutputSpec.pooled(), prep, device, precision, batch_size, provider)

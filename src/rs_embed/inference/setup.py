@@ -76,6 +76,8 @@ class Setup:
     modality: str | None
     checkpoint: Path | None
     """The user's own weights file."""
+    scale_m: float | None = None
+    """Of a product: the resolution that is asked for, metres; ``None``: its own grid."""
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -149,9 +151,10 @@ def _variant(spec: ModelSpec, modality: str | None) -> str:
 
 def _own_sensor(spec: ModelSpec, name: str, item: InputSpec, provider: Provider) -> tuple[Source, Sensor]:
     """Return the first source of an input that the provider has."""
+    own = {} if spec.product is None else {spec.product.sensor.id: spec.product.sensor}
     for source in item.sources:
         if provider.offers(source.sensor):
-            return source, SENSORS[source.sensor]
+            return source, own.get(source.sensor) or SENSORS[source.sensor]
     wanted = ", ".join(source.sensor for source in item.sources)
     raise ProviderError(
         f"{spec.name} takes {wanted} as its input {name!r}, and the backend {provider.name!r} has none of them; "
@@ -301,6 +304,10 @@ def resolve(
     checkpoint = values.pop("checkpoint", None)
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise ModelError(f"{spec.name}: checkpoint={str(checkpoint)!r} is not a file")
+    scale = None
+    if spec.product is not None:
+        scale, own = _scale_of(spec, sensor, fetch), {spec.product.sensor.id: spec.product.sensor}
+        sensor = fetch = None
     call = _Call(provider, sensor, fetch, own or {})
     variant_name = values.pop("variant", spec.default_variant)
     said = variant_name if (options or {}).get("variant") is not None else None
@@ -313,7 +320,46 @@ def resolve(
     target = _replaced(spec, names, call)
     others = replace(call, sensor=None)
     inputs = {name: _input((spec, variant), name, call if name == target else others) for name in names}
-    return Setup(spec, variant_name, variant, values, inputs, chosen, checkpoint and Path(checkpoint))
+    if spec.product is not None:
+        inputs = {name: _of_version(item, variant) for name, item in inputs.items()}
+    return Setup(spec, variant_name, variant, values, inputs, chosen, checkpoint and Path(checkpoint), scale)
+
+
+def _of_version(item: InputSetup, variant: Variant) -> InputSetup:
+    """Return a product's input with the collection of its version."""
+    named = variant.config.get("collection")
+    return item if named is None else replace(item, wanted=replace(item.wanted, collection=named))
+
+
+def _scale_of(spec: ModelSpec, sensor: SensorSpec | None, fetch: FetchSpec | None) -> float | None:
+    """Return the resolution that is asked of a product, metres; all else of a sensor cannot be meant.
+
+    Raises
+    ------
+    ModelError
+        If ``sensor`` or ``fetch`` sets anything besides ``scale_m``.
+    """
+    product = spec.product
+    assert product is not None
+    said: list[str] = []
+    scale: float | None = None
+    if fetch is not None:
+        said = [name for name, value in vars(fetch).items() if value is not None and name != "scale_m"]
+        scale = fetch.scale_m
+    if sensor is not None:
+        names = {product.sensor.id, *(each.lower() for each in product.sensor.collections)}
+        plain = SensorSpec(sensor.collection, sensor.bands, scale_m=sensor.scale_m)
+        said = [name for name, value in vars(sensor).items() if value != getattr(plain, name)]
+        if sensor.collection.strip().lower() not in names:
+            said.insert(0, "collection")
+        if tuple(sensor.bands) != product.sensor.default_bands:
+            said.insert(0, "bands")
+        scale = float(sensor.scale_m)
+    if said:
+        raise ModelError(
+            f"{spec.name} is precomputed: sensor and fetch may set scale_m only, and {said[0]} is set; leave it out"
+        )
+    return scale
 
 
 def _modality_of(spec: ModelSpec, sensor: Sensor, variant: str | None) -> str | None:

@@ -163,8 +163,14 @@ def _rows(file: GoldenFile, pattern: str, *, asked: bool) -> list[Row]:
 
 
 def _checks(file: GoldenFile, spec: ModelSpec, certificate: Certificate, pattern: str) -> Iterator[Row]:
-    for name in fnmatch.filter(file.described.get("cases", {}), pattern):
+    wanted = fnmatch.filter(file.described.get("cases", {}), pattern)
+    ours = fnmatch.filter(wanted, certificate.cases)
+    for name in ours:
         yield from _case(file, certificate, name)
+    if others := [name for name in wanted if name not in ours]:
+        yield Row(file.model, "", "", 0.0, TOLERANCE, True, f"not in the catalogue: what {', '.join(others)} test")
+    if certificate.cases != "*":
+        return
     if NORMALIZATION in file.described and fnmatch.fnmatchcase(NORMALIZATION, pattern):
         yield from _normalization(file, certificate)
     for variant in file.described.get("published", {}):

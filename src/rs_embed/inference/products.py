@@ -1,0 +1,133 @@
+"""Planning a precomputed model: the lattice is the product's own, unless another resolution is asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from odc.geo.crs import CRS
+
+from rs_embed.core.errors import ModelError, NoImageryError, ProviderError, RSEmbedError
+from rs_embed.core.geometry import Lattice, Region, locate, locate_in
+from rs_embed.core.model_spec import ModelSpec
+from rs_embed.core.specs import InputPrepSpec, OutputSpec, SpatialSpec, TemporalSpec
+from rs_embed.inference.plan import Plan, make_plan
+from rs_embed.inference.setup import Setup
+from rs_embed.providers.backends import open_provider
+from rs_embed.providers.base import Provider
+
+__all__ = ["open_backend", "place_key", "plan_product"]
+
+_IMAGERY = ("earth-search", "planetary-computer", "synthetic")
+_OWN = ("auto", "gee")
+
+
+def open_backend(spec: ModelSpec, backend: Any, *, call: str | None = None, cache: bool = True) -> Provider:
+    """Return where a model's pixels come from: imagery for one that is computed, its own store for a product.
+
+    Parameters
+    ----------
+    backend
+        As `open_provider` takes it; for a product ``"auto"`` (and ``"gee"``, which counts as it), the URL or folder of
+        a copy of its store, or a provider.
+
+    Raises
+    ------
+    ProviderError
+        If a product is asked to be read from imagery.
+    """
+    product = spec.product
+    if product is None:
+        return open_provider(backend, call=call, cache=cache)
+    if not isinstance(backend, str) and isinstance(backend, Provider):
+        return backend
+    address = str(backend).strip()
+    if address.lower() in _IMAGERY:
+        raise ProviderError(
+            f"{spec.name} is precomputed and reads its own store, no imagery: backend={address!r} has nothing of it; "
+            f"use backend='auto', or the URL or folder of a copy of {product.store}"
+        )
+    found: Provider = product.open(product.store if address.lower() in _OWN else address)
+    return found
+
+
+def plan_product(
+    setup: Setup,
+    provider: Any,
+    spatial: SpatialSpec,
+    temporal: TemporalSpec | None,
+    *,
+    output: OutputSpec,
+    prep: InputPrepSpec,
+) -> Plan:
+    """Plan a region of a product.
+
+    Raises
+    ------
+    NoImageryError
+        If the product has nothing at the place, or not of the year.
+    ModelError
+        If the span of time covers several years.
+    """
+    (item,) = setup.inputs.values()
+    collection = item.wanted.collection
+    place = locate_in(spatial, CRS("EPSG:4326"))
+    span = _year(setup, provider, place, temporal)
+    native = provider.native(collection, place, None if span is None else span.year)
+    region, lattice = _on_lattice(setup, spatial, native)
+    inputs = {item.name: replace(item, wanted=replace(item.wanted, scale_m=lattice.gsd))}
+    return make_plan(replace(setup, inputs=inputs), region, temporal=span, output=output, prep=prep, lattice=lattice)
+
+
+def _year(setup: Setup, provider: Any, place: Region, temporal: TemporalSpec | None) -> TemporalSpec | None:
+    """Return the year that is meant: the newest at the place where none is said."""
+    product, name = setup.spec.product, setup.spec.name
+    if product is None or not product.annual:
+        return None
+    if temporal is None:
+        (item,) = setup.inputs.values()
+        newest = provider.newest(item.wanted.collection, place)
+        if newest is None:
+            lon, lat = place.lonlat or (math.nan, math.nan)
+            raise NoImageryError(
+                f"{name} has no embedding at {lat:.4f}° N, {lon:.4f}° E of any year: the place is not covered; choose "
+                "another product or a model"
+            )
+        return TemporalSpec(mode="year", year=newest)
+    start, end = temporal.interval
+    last = end.year if (end.month, end.day, end.hour, end.minute, end.second) != (1, 1, 0, 0, 0) else end.year - 1
+    if last != start.year:
+        raise ModelError(
+            f"{name} has one embedding a year, and {start.date()}/{end.date()} covers {start.year} to {last}; say one "
+            f"year, such as TemporalSpec.year({last})"
+        )
+    return TemporalSpec(mode="year", year=start.year)
+
+
+def _on_lattice(setup: Setup, spatial: SpatialSpec, native: Lattice) -> tuple[Region, Lattice]:
+    """Return the region on the product's own lattice, or on one of true metres where a resolution is asked for."""
+    asked = setup.scale_m
+    assert native.crs is not None
+    metric = native.crs.projected
+    if asked is None or (metric and abs(asked - native.gsd) <= 1e-9 * native.gsd):
+        return locate_in(spatial, native.crs), native
+    region = locate(spatial)
+    whole = abs(asked / native.gsd - round(asked / native.gsd)) <= 1e-9
+    if region.crs == native.crs and whole and asked > native.gsd:
+        return region, replace(native, gsd=asked)
+    return region, region.lattice(asked, 0.0)
+
+
+def place_key(setup: Setup, provider: Any, spatial: SpatialSpec, temporal: TemporalSpec | None) -> tuple[str, int, int]:
+    """Return by what regions are sorted, so that those that read the same block follow each other."""
+    (item,) = setup.inputs.values()
+    try:
+        place = locate_in(spatial, CRS("EPSG:4326"))
+        span = _year(setup, provider, place, temporal)
+        found: tuple[str, int, int] = provider.neighbourhood(
+            item.wanted.collection, place, None if span is None else span.year
+        )
+    except RSEmbedError:
+        return "", 0, 0  # planning it will say what is wrong
+    return found

@@ -1,0 +1,1 @@
+"""Precomputed embeddings, read where they are published."""
