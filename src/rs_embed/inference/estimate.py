@@ -152,7 +152,7 @@ def open_for_estimate(backend: Any) -> tuple[Provider, tuple[str, ...]]:
     try:
         return open_provider(backend), ()
     except ProviderError as error:
-        if not isinstance(backend, str) or backend.strip().lower() != "gee":
+        if not isinstance(backend, str) or backend.strip().lower().partition(":")[0] != "gee":
             raise
         return _NoLogin("gee"), (str(error),)
 
