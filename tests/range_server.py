@@ -220,7 +220,7 @@ def _handler(served: RangeServer) -> type[BaseHTTPRequestHandler]:
             return self.part(file, asked, fault)
 
         def plain(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-            self.count(status, None, None, len(body))
+            self.count(status, None, None, len(body) if self.command != "HEAD" else 0)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -233,7 +233,7 @@ def _handler(served: RangeServer) -> type[BaseHTTPRequestHandler]:
             kind = fault.kind if fault is not None else ""
             size = file.stat().st_size
             if asked is None or kind == "whole":
-                return self.plain(200, file.read_bytes() if self.command != "HEAD" else b"", {})
+                return self.plain(200, file.read_bytes(), {"Accept-Ranges": "bytes"})
             start = int(asked[1])
             end = min(int(asked[2]) + 1 if asked[2] else size, size)
             if start >= size:
@@ -272,11 +272,10 @@ def _handler(served: RangeServer) -> type[BaseHTTPRequestHandler]:
 
 
 if __name__ == "__main__":  # for benchmarks: a process of its own shares no interpreter lock with its client
-    with RangeServer(Path(sys.argv[1]), latency=float(sys.argv[2])) as running:
+    place = Path(sys.argv[1])
+    with RangeServer(place, latency=float(sys.argv[2]), resolve=lambda path: place / Path(path).name) as running:
         print(running.root, flush=True)
         for line in sys.stdin:
+            print(len(running.requests), running.sent, flush=True)
             if line.strip() == "reset":
                 running.reset()
-                print("ok", flush=True)
-            else:
-                print(len(running.requests), running.sent, running.most_flying, flush=True)

@@ -147,7 +147,7 @@ def _strips(reader: _Reader, number: int, frame: Frame, part: GeoBox) -> Iterato
     rows, waits = _rows(passes * of_pass), reader.provider.waits
     if waits:
         rows = max(rows, min(_rows(of_pass), _DISK // max(1, passes * of_pass)))
-    chunk = _rows(4 * 2 * max(1, passes) * width) if waits else rows
+    chunk = _rows(4 * 4 * max(1, passes) * width) if waits else rows  # of one band: its copies and their sorting
     for top in range(0, height if frame.groups else 0, rows):
         strip = _strip(part, top, min(rows, height - top))
         crowded = waits and passes > 1 and passes * of_pass * strip.shape[0] > _MEMORY

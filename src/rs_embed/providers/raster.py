@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import count, product
+from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from rasterio.windows import Window
 
 from rs_embed.core.errors import ProviderError
 from rs_embed.providers.harmonise import Decoding
+from rs_embed.providers.overviews import block_ranges, candidate, largest_block, shows_means
 from rs_embed.providers.resample import Grid, resample
 
 __all__ = [
@@ -141,34 +142,91 @@ def read_bands(
     """
     label = ", ".join(names) or ", ".join(map(str, indexes))
     try:
-        with rasterio.Env(**_ENV), rasterio.open(path) as dataset:
-            if dataset.crs is None:
-                raise ProviderError(_UNPLACED.format(name_of(path)))
-            return _on_lattice(dataset, indexes, geobox, decoding or Decoding(), classes)
-    except NotGeoreferencedWarning as error:  # where warnings are errors
+        with rasterio.Env(**_ENV):
+            return _on_lattice(partial(_open, path), indexes, geobox, decoding or Decoding(), classes)
+    except NotGeoreferencedWarning as error:  # rasterio's own where warnings are errors
         raise ProviderError(_UNPLACED.format(name_of(path))) from error
     except (RasterioError, OSError) as error:
         raise _unreadable(path, label, error) from error
 
 
+def _open(path: str, level: int | None) -> rasterio.DatasetReader:
+    return rasterio.open(path) if level is None else rasterio.open(path, overview_level=level)
+
+
+Opening = Callable[[int | None], rasterio.DatasetReader]
+"""Opens a file, or one of its overviews by level."""
+
+
 def _on_lattice(
-    dataset: rasterio.DatasetReader,
+    opening: Opening,
     indexes: Sequence[int],
     geobox: GeoBox,
     decode: Decoding,
     classes: bool,
-    announce: Callable[[slice, slice], None] | None = None,
+    source: ByteSource | None = None,
 ) -> NDArray[np.float32]:
-    """Bands of an open file on a lattice; ``announce`` hears of each window before it is read."""
+    """Bands of a file on a lattice; a source hears of each window before it is read.
+
+    Raises
+    ------
+    NotGeoreferencedWarning
+        If the file has no georeference.
+    """
+    with opening(None) as dataset:
+        if dataset.crs is None:
+            raise NotGeoreferencedWarning("no georeference")
+        level = None
+        if not classes and decode.law == "linear":
+            level = candidate(dataset, indexes[0], _grid(dataset), geobox)
+        if level is None or not _means(dataset, opening, indexes[0], level, source):
+            return _read_window(dataset, dataset, None, indexes, geobox, decode, classes, source)
+        with opening(level) as overview:
+            return _read_window(overview, dataset, level, indexes, geobox, decode, classes, source)
+
+
+def _read_window(
+    pixels: rasterio.DatasetReader,
+    dataset: rasterio.DatasetReader,
+    level: int | None,
+    indexes: Sequence[int],
+    geobox: GeoBox,
+    decode: Decoding,
+    classes: bool,
+    source: ByteSource | None,
+) -> NDArray[np.float32]:
+    """Resample an open level of a file."""
     nodata = [dataset.nodatavals[i - 1] for i in indexes]
 
     def read(rows: slice, cols: slice) -> NDArray[np.float32]:
-        if announce is not None:
-            announce(rows, cols)
-        raw = dataset.read(list(indexes), window=Window.from_slices(rows, cols))
+        if source is not None:
+            blocks = {b for i in indexes for b in block_ranges(dataset, i, rows, cols, level)}
+            source.expect(sorted(blocks))
+        raw = pixels.read(list(indexes), window=Window.from_slices(rows, cols))
         return np.stack([decode(band, marker) for band, marker in zip(raw, nodata, strict=True)])
 
-    return resample(read, len(indexes), _grid(dataset), geobox, classes=classes)
+    return resample(read, len(indexes), _grid(pixels), geobox, classes=classes)
+
+
+def _means(
+    dataset: rasterio.DatasetReader, opening: Opening, index: int, level: int, source: ByteSource | None
+) -> bool:
+    """Whether an overview holds means: seen once from a block of the file that does not depend on what is asked."""
+    known = {} if source is None else source.means
+    if level not in known:
+        factor = dataset.overviews(index)[level]
+        place = largest_block(dataset, index, factor)
+        if place is None:
+            return known.setdefault(level, False)
+        rows, cols = (slice(s.start // factor, s.stop // factor) for s in place)
+        if source is not None:
+            blocks = {*block_ranges(dataset, index, *place), *block_ranges(dataset, index, rows, cols, level)}
+            source.expect(sorted(blocks))
+        fine = dataset.read(index, window=Window.from_slices(*place))
+        with opening(level) as overview:
+            means = overview.read(index, window=Window.from_slices(rows, cols))
+        known[level] = shows_means(fine, means, dataset.nodatavals[index - 1], factor)
+    return known[level]
 
 
 class ByteSource(Protocol):
@@ -176,6 +234,8 @@ class ByteSource(Protocol):
 
     name: str
     """With the suffix that tells its format."""
+    means: dict[int, bool]
+    """Which overviews were seen to hold means."""
 
     def expect(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Fetch ranges (start, stop) that will be read, and forget those of before."""
@@ -199,38 +259,19 @@ def read_source(
     OSError
         If GDAL makes no sense of the bytes, or the file has no georeference.
     """
-    path = f"{next(_numbers)}/{source.name}"  # GDAL knows one file by one name
-    options = {**_ENV, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+
+    def opening(level: int | None) -> rasterio.DatasetReader:
+        path = f"{next(_numbers)}/{source.name}"  # GDAL knows one file by one name
+        more = {} if level is None else {"overview_level": level}
+        return rasterio.open(path, opener=lambda *_, **__: source.open(), **more)
+
     try:
-        with (
-            rasterio.Env(**options),
-            rasterio.open(path, opener=lambda *_, **__: source.open()) as dataset,
-        ):
-            if dataset.crs is None:
-                raise OSError("the file has no georeference")
-
-            def announce(rows: slice, cols: slice) -> None:
-                source.expect(sorted(set(_block_ranges(dataset, indexes, rows, cols))))
-
-            return _on_lattice(dataset, indexes, geobox, decoding or Decoding(), classes, announce)
-    except NotGeoreferencedWarning as error:  # where warnings are errors
+        with rasterio.Env(**_ENV, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            return _on_lattice(opening, indexes, geobox, decoding or Decoding(), classes, source)
+    except NotGeoreferencedWarning as error:
         raise OSError("the file has no georeference") from error
     except (RasterioError, SystemError) as error:
         raise OSError(re.sub(r"/vsi\S*/", "", str(error))) from error
-
-
-def _block_ranges(
-    dataset: rasterio.DatasetReader, indexes: Sequence[int], rows: slice, cols: slice
-) -> Iterator[tuple[int, int]]:
-    """Where a TIFF keeps the blocks that a window touches; nothing of other formats and of blocks left out."""
-    for index in indexes:
-        height, width = dataset.block_shapes[index - 1]
-        down, across = (range(s.start // n, -(-s.stop // n)) for s, n in ((rows, height), (cols, width)))
-        for row, col in product(down, across):
-            start = dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=index)
-            size = dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=index)
-            if start is not None and size is not None:
-                yield int(start), int(start) + int(size)
 
 
 def read_whole(path: str) -> tuple[RasterFile, NDArray[np.generic]]:

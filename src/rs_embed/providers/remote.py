@@ -1,6 +1,6 @@
 """Rasters behind URLs on a lattice: only the bytes that a window needs are fetched, and GDAL decodes them.
 
-Why not GDAL's own reading over HTTP: docs/decisions/0006-reading-over-http.md.
+Why not GDAL's own reading over HTTP: docs/decisions/0007-reading-over-http.md.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class _RemoteFile:
         self.fault: Fault | ProviderError | None = None
         self.replaced = False
         self._key = url
-        self._head = _HEADS_KEPT.get(url) or self._begin()
+        self._head, self.means = _HEADS_KEPT.get(url) or self._begin()
         self.size = self._head.size
         self._held: list[Bytes] = []
         self._pieces: OrderedDict[int, Bytes] = OrderedDict()
@@ -139,15 +139,14 @@ class _RemoteFile:
 
         return renew
 
-    def _begin(self) -> Bytes:
+    def _begin(self) -> _Head:
         """Fetch the beginning, and see at once whether it is a raster at all."""
         head = fetch(self.url, 0, _HEAD, patience=self._patience, refresh=self._refresh)
         if head.content.lstrip()[:1] == b"<":
             raise Fault(
                 "text came in place of the file", "a login page or an error of the service: open the URL in a browser"
             )
-        _HEADS_KEPT.put(self._key, head)
-        return head
+        return _HEADS_KEPT.put(self._key, (head, {}))
 
     def _fetch(self, start: int, stop: int) -> Bytes:
         part = fetch(self.url, start, stop, patience=self._patience, refresh=self._refresh)
@@ -228,24 +227,29 @@ class _Stream(io.RawIOBase):
         return found
 
 
+_Head = tuple[Bytes, dict[int, bool]]
+"""The beginning of a file, and which of its overviews hold means."""
+
+
 class _Heads:
     """Beginnings of the files read last, by URL."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Bytes] = OrderedDict()
+        self._kept: OrderedDict[str, _Head] = OrderedDict()
 
-    def get(self, url: str) -> Bytes | None:
+    def get(self, url: str) -> _Head | None:
         with self._lock:
             if url in self._kept:
                 self._kept.move_to_end(url)
             return self._kept.get(url)
 
-    def put(self, url: str, head: Bytes) -> None:
+    def put(self, url: str, head: _Head) -> _Head:
         with self._lock:
             self._kept[url] = head
             while len(self._kept) > _HEADS:
                 self._kept.popitem(last=False)
+        return head
 
     def drop(self, url: str) -> None:
         with self._lock:
