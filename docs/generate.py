@@ -83,8 +83,10 @@ def overview(models: dict[str, dict[str, Any]]) -> str:
                 f"[{name}](models/{name}.md)",
                 facts["title"].partition(": ")[2] or facts["title"],
                 list(facts["variants"]),
-                list(dict.fromkeys(s["sensor"] for i in facts["inputs"].values() for s in i["sensors"])),
-                frames(first["frames"]),
+                "none: precomputed"
+                if facts["type"] == "precomputed"
+                else list(dict.fromkeys(s["sensor"] for i in facts["inputs"].values() for s in i["sensors"])),
+                facts["temporal"] if facts["type"] == "precomputed" else frames(first["frames"]),
                 facts["dims"]["pooled"],
                 facts["license"]["weights"],
             ]
@@ -116,6 +118,15 @@ def readme(models: dict[str, dict[str, Any]], text: str) -> str:
 def inputs(facts: dict[str, Any]) -> str:
     """Return the section on inputs and preprocessing."""
     rows, steps = [], []
+    if facts["type"] == "precomputed":
+        scale = number(next(iter(facts["inputs"].values()))["gsd_m"])
+        time = "one embedding a year; without `temporal` the newest" if facts["temporal"] == "annual" else "no time"
+        return (
+            "## What it reads\n\n"
+            f"Precomputed embeddings, on their own grid of about {scale} m; {time}. `FetchSpec(scale_m=...)` resamples,\n"
+            "and `meta` says so. A region may lie across tiles and zones: it gets the lattice of the zone of its centre.\n"
+            "`backend` may be the URL or folder of a copy of the store.\n"
+        )
     for name, item in facts["inputs"].items():
         sensors = [s["sensor"] + ("" if s["trained_on"] else " (not trained on)") for s in item["sensors"]]
         low, high = (number(v) for v in item["gsd_range_m"])
@@ -174,6 +185,13 @@ def options(facts: dict[str, Any]) -> str:
     return "## Options\n\n" + table(["option", "type", "default", "choices", "meaning"], rows) if rows else ""
 
 
+def time_of(facts: dict[str, Any]) -> str:
+    """Return the line of the example that says when."""
+    if facts["temporal"] == "annual":
+        return "time = TemporalSpec.year(2024)\n"
+    return 'time = TemporalSpec.range("2022-06-01", "2022-08-01")\n'
+
+
 def page(facts: dict[str, Any]) -> str:
     """Return the page of a model."""
     name = facts["model"]
@@ -184,8 +202,8 @@ def page(facts: dict[str, Any]) -> str:
         "```python\n"
         "from rs_embed import OutputSpec, PointBuffer, TemporalSpec, get_embedding\n\n"
         "place = PointBuffer(11.5, 48.1, 320)\n"
-        'time = TemporalSpec.range("2022-06-01", "2022-08-01")\n'
-        f'vector = get_embedding("{name}", spatial=place, temporal=time, backend="auto")\n'
+        + time_of(facts)
+        + f'vector = get_embedding("{name}", spatial=place, temporal=time, backend="auto")\n'
         "cells = OutputSpec.grid()\n"
         f'grid = get_embedding("{name}", spatial=place, temporal=time, backend="auto", output=cells)\n'
         "```\n",
