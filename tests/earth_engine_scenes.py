@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 from affine import Affine
@@ -224,16 +225,20 @@ def weather(seed: int = 4) -> list[Stored]:
     return [Stored(name, bands, {"system:time_start": millis(JUNE[0])}, paint.footprint())]
 
 
+def hills(west: float, north: float, size: float, shape: tuple[int, int]) -> np.ndarray:
+    """Heights that go on from tile to tile."""
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]] + 0.5
+    return 500 + 40 * np.sin((west + x * size) * 2000) + 30 * np.cos((north - y * size) * 1700)
+
+
 def relief(tiles: int = 1, seed: int = 5) -> list[Stored]:
     """Tiles of a degree, here of a few minutes of arc, that meet east of the place's middle."""
     rng, size, out = np.random.default_rng(seed), 1 / 3600, []
     for tile in range(tiles):
-        west = 11.45 if tile == 0 else 11.501
-        width = 0.1 if tiles == 1 else (0.051 if tile == 0 else 0.05)
-        width = round(width * 3600) / 3600
+        width = (360 if tiles == 1 else 184) / 3600
+        west = 11.45 + tile * 184 / 3600
         paint = Painter(west, 48.12, width, 0.04, "EPSG:4326", rng)
-        heights = lambda s: 500 + np.cumsum(rng.normal(0, 2, s), axis=1)  # noqa: E731
-        bands = {"DEM": paint.raster(size, heights)}
+        bands = {"DEM": paint.raster(size, partial(hills, west, 48.12, size))}
         moment = millis(datetime(2010, 12, 1, tzinfo=UTC))
         out.append(Stored(f"COPERNICUS/DEM/GLO30/T{tile}", bands, {"system:time_start": moment}, paint.footprint()))
     return out

@@ -164,13 +164,13 @@ class EarthEngineProvider(SceneProvider):
         scenes = {scene.id: scene for groups in frames for group in groups for scene in group}
         masked = (sensor.mask_band,) if request.mask is not None and sensor.mask_band else ()
         grids = self._grids_of(tuple(scenes.values()), (*bands, *masked))
+        notes = (*chosen.notes, *((dataset.note,) if dataset.note else ()))
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for part in parts:
                 lattice = request.geobox or part
                 recipe = Recipe(dataset, sensor, bands, request.mask, request.composite, lattice, grids)
                 made = list(pool.map(partial(self._frame, recipe, part), frames))
-                notes = dict.fromkeys((*chosen.notes, *(note for groups in frames for note in recipe.notes(groups))))
-                yield _stack(request, chosen, part, made, tuple(notes))
+                yield _stack(request, chosen, part, made, notes)
 
     def _frame(self, recipe: Recipe, part: GeoBox, groups: Sequence[Group]) -> _Frame:
         """A part of a frame, composited on the server."""

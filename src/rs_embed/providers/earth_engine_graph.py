@@ -1,7 +1,10 @@
 """What Earth Engine is told to compute: scenes on the lattice, masked, fused to passes, reduced to a frame.
 
-The policy is that of `rs_embed.providers.composite`, step by step, as a graph for the server. The graph is built with
-the module ``ee``, which is handed in: it has its home in `rs_embed.providers.earth_engine`.
+The policy is that of `rs_embed.providers.composite` and `rs_embed.providers.resample`, step by step, as a graph for the
+server. What differs: beside pixels without data an interpolated band takes the nearest pixel, where we weigh the
+neighbours that are left; at the seam of two elevation tiles the slope is taken across it; and coordinates are
+transformed as exactly as the server does it. The graph is built with the module ``ee``, which is handed in: it has its
+home in `rs_embed.providers.earth_engine`.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ COUNTS = ("valid", "clear", "total")
 """Bands behind those of the sensor: whether a pixel is valid, and its clear and all observations."""
 WORD = 24
 """Scenes of a frame that one band of bits tells of: as many as a float32 holds exactly."""
-_MOST_INPUTS = 65535
-"""Pixels that may be averaged to one."""
+_SAMPLES = 32
+"""Most samples along a side of a coarse pixel, as in `rs_embed.providers.resample`."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,13 @@ class BandGrid:
 
 @dataclass(frozen=True)
 class _Way:
-    """How pixels get onto the lattice: ``nearest``, ``bilinear`` or ``mean`` of about coarseness² pixels."""
+    """How pixels get onto the lattice, as `rs_embed.providers.resample.resample` gets them there."""
 
     kind: str
-    coarseness: float = 1.0
-    exact: bool = True
-    """Whether the numbers are those of our own resampling."""
+    """``nearest``, ``bilinear``, ``mean`` of k × k pixels that lie exactly under one, or of k × k ``samples``."""
+    k: int = 1
+    coarse: bool = False
+    """Whether pixels of the lattice are larger than the scene's."""
 
 
 @dataclass(frozen=True)
@@ -85,27 +89,22 @@ class Recipe:
 
     def way(self, scene: Scene, band: str) -> _Way:
         """Decide as `rs_embed.providers.resample.resample` does."""
-        own, declared = self.grids[scene.id][band], self.sensor.band(band)
-        grid, size = own.grid, abs(self.lattice.affine.a)
-        found = alignment(grid, self.lattice)
-        same = grid.crs is not None and grid.crs == self.lattice.crs
-        ratio = size / (abs(grid.affine.a) if same else declared.gsd)
+        own, declared = self.grids[scene.id][band].grid, self.sensor.band(band)
+        found = alignment(own, self.lattice)
+        same = own.crs is not None and own.crs == self.lattice.crs
+        ratio = abs(self.lattice.affine.a) / (abs(own.affine.a) if same else declared.gsd)
         if declared.classes or (found is not None and found[0] == 1):
-            return _Way("nearest", ratio)
+            return _Way("nearest", coarse=ratio > 1)
         if found is not None:
             return _Way("mean", found[0])
-        return _Way("mean", ratio, exact=False) if ratio >= 2 else _Way("bilinear")
+        return _Way("samples", min(math.ceil(ratio - 1e-6), _SAMPLES)) if ratio >= 2 else _Way("bilinear")
 
-    def notes(self, groups: Sequence[Group]) -> tuple[str, ...]:
-        """What differs from the same scenes read elsewhere."""
-        first = next((scene for group in groups for scene in group if set(self.bands) <= scene.bands), None)
-        said = [self.dataset.note] if self.dataset.note else []
-        ways = [] if first is None else [self.way(first, band) for band in self.bands if band != "slope"]
-        if any(not way.exact for way in ways):
-            said.append(
-                "Earth Engine averages coarser pixels by area (reduceResolution), other backends bilinear samples"
-            )
-        return tuple(said)
+    def on_lattice(self, image: Any, k: int = 1) -> Any:
+        """An image computed on the lattice, or on one of k × k pixels for each of its own."""
+        crs, a = self.lattice.crs, self.lattice.affine
+        assert crs is not None
+        code = f"EPSG:{crs.epsg}" if crs.epsg is not None else crs.to_wkt()
+        return image.reproject(code, [a.a / k, 0, a.c, 0, a.e / k, a.f])
 
 
 def used_words(count: int) -> int:
@@ -118,15 +117,18 @@ def used_scenes(bits: Sequence[int], scenes: Sequence[Scene]) -> list[Scene]:
     return [scene for n, scene in enumerate(scenes) if bits[n // WORD] >> (n % WORD) & 1]
 
 
-def _resampled(ee: Any, source: Any, names: list[str], way: _Way) -> Any:
+def _resampled(ee: Any, recipe: Recipe, source: Any, names: list[str], way: _Way) -> Any:
     """Bands of a scene as they lie on the lattice."""
     image = source.select(names)
     if way.kind == "nearest":
         return image
-    if way.kind == "bilinear":
-        # beside pixels without data, the nearest; and data only where the nearest pixel has some
-        return image.resample("bilinear").unmask(image, False).updateMask(image.mask())
-    most = min(_MOST_INPUTS, 4 * math.ceil(way.coarseness + 1) ** 2)
+    if way.kind != "mean":
+        # data only where the nearest pixel has some; beside pixels without, the nearest
+        smooth = image.resample("bilinear").unmask(image, False).updateMask(image.mask())
+        if way.kind == "bilinear":
+            return smooth
+        image = recipe.on_lattice(smooth, way.k)
+    most = 4 * (way.k + 1) ** 2
     known = image.mask().reduceResolution(ee.Reducer.mean(), False, most).gte(0.5)
     return image.reduceResolution(ee.Reducer.mean(), False, most).updateMask(known)
 
@@ -135,10 +137,7 @@ def _slope(ee: Any, recipe: Recipe, group: Group) -> Any:
     """Slope of the pass's heights on the lattice, as `rs_embed.providers.relief.slope` takes it."""
     tiles = [_layer(ee, recipe, scene, ("elevation",)) for scene in group]
     heights = tiles[0] if len(tiles) == 1 else ee.ImageCollection.fromImages(tiles[::-1]).mosaic()
-    crs = recipe.lattice.crs
-    assert crs is not None
-    on_lattice = heights.reproject(f"EPSG:{crs.epsg}", None if crs.epsg is None else list(recipe.lattice.affine[:6]))
-    return ee.Terrain.slope(on_lattice).rename(["slope"])
+    return ee.Terrain.slope(recipe.on_lattice(heights)).rename(["slope"])
 
 
 def _layer(ee: Any, recipe: Recipe, scene: Scene, bands: Sequence[str]) -> Any:
@@ -148,7 +147,8 @@ def _layer(ee: Any, recipe: Recipe, scene: Scene, bands: Sequence[str]) -> Any:
         by_way.setdefault(recipe.way(scene, band), []).append(band)
     names, dataset = recipe.dataset.bands, recipe.dataset
     parts = [
-        _resampled(ee, source, [names[band] for band in group], way).rename(group) for way, group in by_way.items()
+        _resampled(ee, recipe, source, [names[band] for band in group], way).rename(group)
+        for way, group in by_way.items()
     ]
     image = parts[0] if len(parts) == 1 else ee.Image.cat(*parts).select(list(bands))
     scale = dataset.scale
@@ -167,7 +167,7 @@ def _clear(ee: Any, recipe: Recipe, scene: Scene) -> Any:
     if recipe.mask is None or band is None or band not in scene.bands:
         return ee.Image.constant(1).rename(["clear"])
     classes = ee.Image(scene.item.id).select([recipe.dataset.bands[band]])
-    if recipe.way(scene, band).coarseness > 1:
+    if recipe.way(scene, band).coarse:
         classes = classes.reproject(classes.projection())  # no class of the coarser levels that Earth Engine keeps
     if recipe.mask == "scl":
         clear = classes.remap(list(SCL_CLEAR), [1] * len(SCL_CLEAR), 0)
