@@ -25,6 +25,7 @@ NAMES = (
     "loading",
     "memory",
     "points",
+    "remote",
     "cache",
     "models",
     "lines",

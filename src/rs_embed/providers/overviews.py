@@ -1,7 +1,7 @@
 """Overviews of raster files: read instead of the pixels where they are shown to be means of them.
 
 A file does not say how its overviews were made (GDAL notes it from 3.12 on), and producers differ: nearest, cubic and
-means all occur. So one tile of a file, always the same, is compared: docs/decisions/0008-overviews.md.
+means all occur. So one tile of a file, always the same, is compared: docs/decisions/0009-overviews.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def candidate(dataset: Any, index: int, grid: Grid, geobox: GeoBox) -> int | Non
     geobox
         The lattice; a crop of it gives the same answer.
     """
-    if dataset.driver != "GTiff" or alignment(grid, geobox) is None:
+    own = alignment(grid, geobox)
+    if dataset.driver != "GTiff" or own is None or own[0] < 4:  # GDAL reads the overviews' headers to tell of them
         return None
     good, a = {}, grid.affine
     for level, factor in enumerate(dataset.overviews(index)):

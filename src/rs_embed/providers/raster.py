@@ -271,7 +271,7 @@ def read_source(
     except NotGeoreferencedWarning as error:
         raise OSError("the file has no georeference") from error
     except (RasterioError, SystemError) as error:
-        raise OSError(re.sub(r"/vsi\S*/", "", str(error))) from error
+        raise OSError(re.sub(r"/vsi\S*/", "", str(error.__cause__ or error))) from error
 
 
 def read_whole(path: str) -> tuple[RasterFile, NDArray[np.generic]]:

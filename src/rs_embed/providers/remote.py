@@ -1,6 +1,6 @@
 """Rasters behind URLs on a lattice: only the bytes that a window needs are fetched, and GDAL decodes them.
 
-Why not GDAL's own reading over HTTP: docs/decisions/0007-reading-over-http.md.
+Why not GDAL's own reading over HTTP: docs/decisions/0008-reading-over-http.md.
 """
 
 from __future__ import annotations

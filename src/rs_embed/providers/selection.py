@@ -24,7 +24,7 @@ __all__ = ["ALWAYS", "MOST_PASSES", "Chosen", "Frame", "Group", "SceneSource", "
 
 ALWAYS: Interval = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 MOST_PASSES = 60
-"""Passes that a median or mean is made from: docs/decisions/0007-reading-over-http.md."""
+"""Passes that a median or mean is made from: docs/decisions/0008-reading-over-http.md."""
 _PASS = timedelta(minutes=30)
 """Tiles of one pass are seconds to minutes apart, passes over one place at least an orbit (100 minutes)."""
 _NEAR = timedelta(days=90)
