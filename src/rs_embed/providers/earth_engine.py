@@ -64,6 +64,15 @@ Grids = Mapping[str, Mapping[str, BandGrid]]
 
 
 @dataclass(frozen=True)
+class _Graph:
+    """What the server is told of a frame, for all its parts."""
+
+    scenes: tuple[Scene, ...]
+    """In the order of their bits; empty: no imagery."""
+    expression: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class _Frame:
     """One frame of a part."""
 
@@ -151,12 +160,16 @@ class EarthEngineProvider(SceneProvider):
         sensor = _sensor_of(scene)
         grids = self._grids_of((scene,), tuple(bands))
         recipe = Recipe(scene.item.dataset, sensor, tuple(bands), None, "none", geobox, grids)
-        found = self._pixels(single_image(self._ready()[0], recipe, scene), geobox, 5 * len(bands), scene.id)
+        ee, _ = self._ready()
+        expression = ee.serializer.encode(single_image(ee, recipe, scene))
+        found = self._pixels(expression, geobox, 5 * len(bands), scene.id)
         read = [np.where(found[f"{band}_known"] != 0, found[band], np.nan) for band in bands]
         return np.stack(read).astype(np.float32)
 
     def load(self, request: ImageRequest, parts: Sequence[GeoBox]) -> Iterator[ImageStack]:
         """Choose the scenes once, then have part by part composited on the server."""
+        if not parts:
+            return
         chosen = select_scenes(self, request)
         sensor, dataset = SENSORS[request.sensor], choose_dataset(request.sensor, request.collection)
         bands = tuple(band for band in request.bands if band not in chosen.missing_bands)
@@ -164,33 +177,39 @@ class EarthEngineProvider(SceneProvider):
         scenes = {scene.id: scene for groups in frames for group in groups for scene in group}
         masked = (sensor.mask_band,) if request.mask is not None and sensor.mask_band else ()
         grids = self._grids_of(tuple(scenes.values()), (*bands, *masked))
+        lattice = request.geobox if request.geobox is not None else parts[0]
+        recipe = Recipe(dataset, sensor, bands, request.mask, request.composite, lattice, grids)
+        graphs = [self._graph(recipe, groups) for groups in frames]
         notes = (*chosen.notes, *((dataset.note,) if dataset.note else ()))
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for part in parts:
-                lattice = request.geobox or part
-                recipe = Recipe(dataset, sensor, bands, request.mask, request.composite, lattice, grids)
-                made = list(pool.map(partial(self._frame, recipe, part), frames))
+                made = list(pool.map(partial(self._frame, recipe, part), graphs))
                 yield _stack(request, chosen, part, made, notes)
 
-    def _frame(self, recipe: Recipe, part: GeoBox, groups: Sequence[Group]) -> _Frame:
+    def _graph(self, recipe: Recipe, groups: Sequence[Group]) -> _Graph:
+        """What the server is told of a frame."""
+        scenes = tuple(scene for group in groups for scene in group)
+        if not scenes:
+            return _Graph(scenes, {})
+        ee, _ = self._ready()
+        return _Graph(scenes, ee.serializer.encode(frame_image(ee, recipe, groups, scenes)))
+
+    def _frame(self, recipe: Recipe, part: GeoBox, graph: _Graph) -> _Frame:
         """A part of a frame, composited on the server."""
-        scenes = [scene for group in groups for scene in group]
+        scenes, words = graph.scenes, used_words(len(graph.scenes))
         if not scenes:
             shape = tuple(int(side) for side in part.shape)
             return _Frame(np.zeros((len(recipe.bands), *shape), np.float32), np.zeros(shape, bool))
-        words = used_words(len(scenes))
-        image = frame_image(self._ready()[0], recipe, groups, scenes)
         what = f"{len(scenes)} scene{'s' * (len(scenes) > 1)} of {recipe.dataset.ids[0]}"
-        found = self._pixels(image, part, 4 * len(recipe.bands) + 5 + 4 * words, what)
+        found = self._pixels(graph.expression, part, 4 * len(recipe.bands) + 5 + 4 * words, what)
         pixels = np.stack([found[band] for band in recipe.bands]).astype(np.float32)
         valid = (found[COUNTS[0]] != 0) & np.isfinite(pixels).all(axis=0)
         bits = [int(np.bitwise_or.reduce(found[f"used_{n}"].astype(np.int32), axis=None)) for n in range(words)]
         clear, total = (int(found[name].sum(dtype=np.int64)) for name in COUNTS[1:])
         return _Frame(np.where(valid, pixels, np.float32(0)), valid, used_scenes(bits, scenes), clear, total)
 
-    def _pixels(self, image: Any, geobox: GeoBox, pixel_bytes: int, what: str) -> NDArray[Any]:
-        ee, session = self._ready()
-        expression = ee.serializer.encode(image)
+    def _pixels(self, expression: Mapping[str, Any], geobox: GeoBox, pixel_bytes: int, what: str) -> NDArray[Any]:
+        session = self._ready()[1]
         return gather(lambda part: session.pixels(expression, part, what), geobox, pixel_bytes)
 
     def _list(self, dataset: Dataset, asset: str, box: Box, interval: Interval) -> Told:
