@@ -323,6 +323,31 @@ def test_scenes_are_of_the_dataset(rest: Path) -> None:
         assert [scene.id for scene in optical] == ["1"]
 
 
+def test_one_image_of_the_whole_earth(rest: Path) -> None:
+    world = EarthEngineStub.of(rest)
+    heights = painted.relief()[0]
+    band = {"elevation": heights.bands["DEM"]}
+    world.images = [replace(heights, id="USGS/SRTMGL1_003", bands=band, properties={}), *painted.relief()]
+    with serving(world):
+        provider = provider_of(world)
+        request = painted.request("dem", ("elevation", "slope"), intervals=())
+        found = one(provider, replace(request, collection="USGS/SRTMGL1_003"))
+        other = one(provider, request)
+    assert [scene["id"] for scene in found.scenes[0]] == ["SRTMGL1_003"]
+    assert np.array_equal(found.pixels, other.pixels) and found.valid.all()
+
+
+def test_slope_goes_on_across_tiles(rest: Path) -> None:
+    world = EarthEngineStub.of(rest)
+    world.images = painted.relief(2)
+    with serving(world):
+        found = one(provider_of(world), painted.request("dem", ("elevation", "slope"), intervals=()))
+    assert found.valid.all() and len(found.scenes[0]) == 2
+    ours = one(painted.PaintedProvider(painted.relief(1)), painted.request("dem", ("slope",), intervals=()))
+    apart = np.abs(found.pixels[0, 1] - ours.pixels[0, 0])
+    assert np.median(apart) < 0.01 and (apart > 1).any(axis=0).sum() <= 4  # columns along the seam
+
+
 def test_names_of_collections_choose_the_dataset() -> None:
     assert choose_dataset("landsat-c2-l2", "landsat").ids == ("LANDSAT/LC08/C02/T1_L2", "LANDSAT/LC09/C02/T1_L2")
     assert choose_dataset("landsat-c2-l2", "LANDSAT/LC09/C02/T1_L2").ids == ("LANDSAT/LC09/C02/T1_L2",)
