@@ -170,7 +170,6 @@ def test_what_cannot_be_the_same_is_said(provider: EarthEngineProvider) -> None:
     ("sensor", "bands", "scale"),
     [
         ("sentinel-2-l2a", ("B4", "B8", "B2"), 10.0),
-        ("sentinel-2-l2a", ("B5", "B1"), 10.0),
         ("sentinel-1", ("VV", "VH"), 10.0),
     ],
 )
