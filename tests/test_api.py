@@ -404,3 +404,10 @@ def test_lower_precision_is_near(nano: dict[str, Any]) -> None:
     whole, half = embed("galileo", **nano), embed("galileo", precision="bfloat16", **nano)
     assert half.meta["precision"] == "bfloat16" and half.data.dtype == np.float32
     assert 0 < np.linalg.norm(half.data - whole.data) < 0.05 * np.linalg.norm(whole.data)
+
+
+def test_relief_has_no_date() -> None:
+    dem = SensorSpec("COPERNICUS/DEM/GLO30", ("elevation", "slope"), scale_m=30)
+    found = inspect_provider_patch(spatial=PLACE, temporal=SPAN, sensor=dem, backend="synthetic", return_array=True)
+    elevation, slope = found["array_chw"]
+    assert found["ok"] and 0 < elevation.min() < elevation.max() < 9000 and 0 <= slope.min() < slope.max() < 90

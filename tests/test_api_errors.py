@@ -73,8 +73,6 @@ CALLS: dict[str, tuple[Callable[[], Any], type[RSEmbedError], tuple[str, ...]]] 
     "absent path": (lambda: embed(backend="/no/such/place"), ProviderError, ("/no/such/place", "exist")),
     "empty backend": (lambda: embed(backend=""), ProviderError, ("''", "synthetic")),
     "no provider": (lambda: embed(backend=object()), ProviderError, ("backend", "Provider", "synthetic")),
-    "auto, for now": (lambda: embed(backend="auto"), ProviderError, ("'auto'", "synthetic", "path")),
-    "a service, for now": (lambda: embed(backend="https://x.org/stac"), ProviderError, ("https://x.org/stac", "path")),
     "unknown device": (lambda: embed(device="gpu"), ModelError, ("'gpu'", "'cpu'", "'cuda'")),
     "device of a number": (lambda: embed(device=0), ModelError, ("0", "'cpu'")),
     "unknown device with torch": (

@@ -54,6 +54,8 @@ class Sensor:
     mask_band: str | None = None
     default_bands: tuple[str, ...] = ()
     """Order that an array of as many channels is taken to have."""
+    dated: bool = True
+    """Whether its pixels are of a date; relief is of none."""
     offset: float = 0.0
     """Where pixel edges lie, in pixels from multiples of the gsd (Landsat: 0.5)."""
     attribution: str = ""
@@ -297,6 +299,7 @@ SENSORS: Mapping[str, Sensor] = {
             "m; degrees",
             kind="other",
             default_bands=("elevation", "slope"),
+            dated=False,
             attribution="Copernicus DEM © DLR e.V. and Airbus Defence and Space GmbH, provided under COPERNICUS",
             licence="Copernicus DEM licence: free for all uses",
         ),

@@ -61,7 +61,7 @@ def patch_request(spatial: Any, temporal: TemporalSpec, sensor: SensorSpec) -> t
         canonical_bands(known, sensor.bands),
         region.footprint,
         geobox,
-        (temporal.interval,),
+        (temporal.interval,) if known.dated else (),
         sensor.composite,
         known.mask,
         100.0 if sensor.cloudy_pct is None else float(sensor.cloudy_pct),
