@@ -120,12 +120,13 @@ def inputs(facts: dict[str, Any]) -> str:
     rows, steps = [], []
     if facts["type"] == "precomputed":
         scale = number(next(iter(facts["inputs"].values()))["gsd_m"])
-        time = "one embedding a year; without `temporal` the newest" if facts["temporal"] == "annual" else "no time"
+        annual = facts["temporal"] == "annual"
+        time = "one embedding a year; without `temporal` the newest" if annual else "no time"
         return (
             "## What it reads\n\n"
-            f"Precomputed embeddings, on their own grid of about {scale} m; {time}. `FetchSpec(scale_m=...)` resamples,\n"
-            "and `meta` says so. A region may lie across tiles and zones: it gets the lattice of the zone of its centre.\n"
-            "`backend` may be the URL or folder of a copy of the store.\n"
+            f"Precomputed embeddings on their own grid of about {scale} m; {time}.\n"
+            "`FetchSpec(scale_m=...)` resamples, and `meta` says so. A region across tiles and zones gets the lattice\n"
+            "of the zone of its centre. `backend` may be the URL or folder of a copy of the store.\n"
         )
     for name, item in facts["inputs"].items():
         sensors = [s["sensor"] + ("" if s["trained_on"] else " (not trained on)") for s in item["sensors"]]

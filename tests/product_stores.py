@@ -190,17 +190,19 @@ def register_tessera(root: Path, tiles: Sequence[TesseraTile], *, year: int = 20
 
 
 def paint_copernicus(
-    file: Path, cells: NDArray[np.float32], *, block: int = 16, tiled: bool = True, interleave: str = "band"
+    file: Path, cells: NDArray[np.float32], *, first: int = 0, block: int = 16, interleave: str = "band"
 ) -> None:
-    """Write cells ``(768, 721, 1440)`` (or a coarser part of them from the north-west) as the GeoTIFF is."""
+    """Write cells ``(768, 721, 1440)``, or some rows from the ``first`` on, as the GeoTIFF is."""
     bands, height, width = cells.shape
     profile: dict[str, Any] = {
         **{"driver": "GTiff", "dtype": "float32", "count": bands, "height": height, "width": width},
-        **{"crs": "EPSG:4326", "transform": Affine(0.25, 0, -180.0, 0, -0.25, 90.125), "interleave": interleave},
-        "compress": "deflate",
+        **{
+            "crs": "EPSG:4326",
+            "transform": Affine(0.25, 0, -180.0, 0, -0.25, 90.125 - 0.25 * first),
+            "interleave": interleave,
+        },
+        **{"compress": "deflate", "zlevel": 1, "tiled": True, "blockxsize": block, "blockysize": block},
     }
-    if tiled:
-        profile |= {"tiled": True, "blockxsize": block, "blockysize": block}
     file.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(file, "w", **profile) as target:
         target.write(cells)

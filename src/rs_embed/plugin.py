@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from rs_embed.core.imagery import ImageRequest, ImageStack, Interval, Scene
+    from rs_embed.models._own import raster_product
     from rs_embed.providers.backends import register_provider
     from rs_embed.providers.base import Provider, SceneProvider
     from rs_embed.providers.resample import Grid, resample
@@ -79,6 +80,7 @@ __all__ = [
     "Variant",
     "Window",
     "broken_plugins",
+    "raster_product",
     "register",
     "register_provider",
     "resample",
@@ -93,6 +95,7 @@ _LATE = {
     "Provider": "rs_embed.providers.base",
     "Scene": "rs_embed.core.imagery",
     "SceneProvider": "rs_embed.providers.base",
+    "raster_product": "rs_embed.models._own",
     "register_provider": "rs_embed.providers.backends",
     "resample": "rs_embed.providers.resample",
 }

@@ -62,7 +62,11 @@ META = """model type backend source sensor temporal image_size pooling grid_hw c
     checkpoint normalization license citation attribution device dtype versions created warnings""".split()  # noqa: SIM905
 
 
-@pytest.fixture(scope="module", params=list_models())
+COMPUTED = [name for name in list_models() if get_spec(name).product is None]
+"""Products are tested on their own stores: tests/providers/test_products.py."""
+
+
+@pytest.fixture(scope="module", params=COMPUTED)
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -124,7 +128,7 @@ def geobox_of(found: Embedding) -> GeoBox:
 
 def which(wanted: Callable[[ModelSpec], bool]) -> Any:
     """Run a test for the models of one kind only."""
-    return pytest.mark.parametrize("model", [m for m in list_models() if wanted(get_spec(m))], indirect=True)
+    return pytest.mark.parametrize("model", [m for m in COMPUTED if wanted(get_spec(m))], indirect=True)
 
 
 pixel_models = which(lambda spec: spec.locality == "pixel")

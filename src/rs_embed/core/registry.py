@@ -15,6 +15,7 @@ from rs_embed.core.model_spec import ModelSpec
 __all__ = ["broken_plugins", "get_spec", "list_models", "register"]
 
 _registered: dict[str, ModelSpec] = {}
+_RASTERS = (".tif", ".tiff")
 
 
 @lru_cache(maxsize=1)
@@ -115,8 +116,17 @@ def list_models(*, include_aliases: bool = False) -> list[str]:
     return sorted(_names(catalogue)) if include_aliases else sorted(catalogue)
 
 
+def _raster(address: str) -> ModelSpec:
+    """The model that reads a raster of embeddings."""
+    found = importlib.import_module("rs_embed.models._own").own_product(address)
+    assert isinstance(found, ModelSpec)
+    return found
+
+
 def get_spec(name: str) -> ModelSpec:
     """Return the model of that name or alias; case and surrounding blanks do not matter.
+
+    The path or URL of a GeoTIFF of embeddings is the name of the model that reads it in place.
 
     Raises
     ------
@@ -128,6 +138,8 @@ def get_spec(name: str) -> ModelSpec:
     wanted = name.strip().lower()
     found = _names(_registered).get(wanted) or _module_of(wanted)
     found = found or _names(_builtin() | _registered).get(wanted) or _names(_plugins()).get(wanted)
+    if found is None and wanted.endswith(_RASTERS):
+        return _raster(name.strip())
     if found is None:
         known = list_models(include_aliases=True)
         close = difflib.get_close_matches(wanted, known, n=3)

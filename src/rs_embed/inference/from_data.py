@@ -119,6 +119,11 @@ def _choices(spec: ModelSpec, taken: Mapping[str, tuple[str, ...]]) -> str:
 def _session(model: str, arrays: Arrays, provider: Provider, arguments: Mapping[str, Any]) -> Session:
     """Open a session for one region; its collections say which modality is meant, its bands must be enough."""
     spec = get_spec(model)
+    if spec.product is not None:
+        raise ModelError(
+            f"{spec.name} is precomputed: it reads its own embeddings and takes no imagery; "
+            f"get_embedding({spec.name!r}, spatial=...) gives those of a place"
+        )
     arguments = _one(spec, arrays[0], arguments) if len(arrays) == 1 else _several(spec, arrays, arguments)
     session = open_session(model, provider, own={d.sensor.id: d.sensor for d in arrays}, **arguments)
     of_sensor = {data.sensor.id: data for data in arrays}

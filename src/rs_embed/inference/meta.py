@@ -173,9 +173,11 @@ def _temporal(plan: Plan) -> dict[str, Any] | None:
 def _space(plan: Plan, checkpoint: Mapping[str, Any] | None) -> str:
     """Name of the vector space: vectors compare only where it is equal."""
     spec, setup = plan.setup.spec, plan.setup
+    pooling = "grid" if plan.output.mode == "grid" else plan.output.pooling
+    if spec.product is not None:
+        return f"{spec.product.space or f'{spec.name}/{setup.variant_name}'}/{pooling}"
     weights = (checkpoint or {}).get("sha256") or (checkpoint or {}).get("revision") or "no-weights"
     options = hashlib.sha256(json.dumps(plain(setup.options), sort_keys=True).encode()).hexdigest()[:8]
-    pooling = "grid" if plan.output.mode == "grid" else plan.output.pooling
     inputs = "+".join(f"{i.sensor.id}[{','.join(i.bands)}]" for i in setup.inputs.values())
     return f"{spec.name}/{setup.variant_name}/{str(weights)[:12]}/{inputs}/{options}/{pooling}"
 

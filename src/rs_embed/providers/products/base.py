@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
@@ -126,8 +127,6 @@ class ProductProvider:
             if used.any():
                 scenes.append({"id": tile.id, "datetime": _stamp(year), "cloud_cover": None, "checked": tile.checked})
                 notes |= dict.fromkeys(_notes(tile, part))
-        if self.product.unit and any("resampled" in note for note in notes):
-            out = _unit(out)
         valid = ~lacking
         times = np.array(["NaT" if year is None else f"{year}-07-02"], "datetime64[s]")
         seen = int(valid.sum()), valid.size
@@ -148,7 +147,9 @@ class ProductProvider:
             )
             return tile.read(rows, cols, (outer[0], outer[1]))
 
-        return resample(read, len(self.product.sensor.bands), grid, part, classes=_as_stored(grid, part))
+        as_stored = _as_stored(grid, part)
+        found = resample(read, len(self.product.sensor.bands), grid, part, classes=as_stored)
+        return found if as_stored or not self.product.unit else _unit(found)
 
 
 def _as_stored(grid: Grid, part: GeoBox) -> bool:
@@ -186,10 +187,11 @@ def _stamp(year: int | None) -> str | None:
 
 def _copies(grid: Grid) -> Iterator[Grid]:
     """A grid in degrees also lies a turn further: regions across the antimeridian reach there."""
+    a = grid.affine
     yield grid
     if grid.crs is not None and grid.crs.geographic:
         for shift in (360.0, -360.0):
-            yield Grid(grid.height, grid.width, type(grid.affine).translation(shift, 0) * grid.affine, grid.crs)
+            yield Grid(grid.height, grid.width, Affine(a.a, 0, a.c + shift, 0, a.e, a.f), grid.crs)
 
 
 def _own_first(tiles: Sequence[Tile], crs: CRS | None) -> list[Tile]:

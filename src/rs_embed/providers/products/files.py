@@ -54,7 +54,7 @@ class LocalFile:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise Absent(f"{path.name} does not exist in the store's folder {path.parent.name!r}")
+            raise Absent(f"{path.name} does not exist in the folder {path.parent.name!r}")
         self.path, self.name = path, path.name
         stat = path.stat()
         self.size = stat.st_size

@@ -17,6 +17,10 @@ LIMIT = 2**28
 """Bytes of decoded blocks that are kept."""
 
 
+class _Failed(Exception):  # noqa: N818 -- it never leaves this module
+    """Who loaded a block could not."""
+
+
 class Memory:
     """The arrays used last, by key, up to a number of bytes."""
 
@@ -36,20 +40,26 @@ class Memory:
             if waiting is None:
                 mine = self.coming[key] = Future[NDArray[Any]]()
         if waiting is not None:
-            return waiting.result()
+            try:
+                return waiting.result()
+            except _Failed:
+                return self.get(
+                    key, load
+                )  # what went wrong for another region goes wrong for this one in its own words
+        found: NDArray[Any] | None = None
         try:
             found = load()
-        except BaseException as error:
+            found.flags.writeable = False
+            return found
+        finally:
             with self.lock:
                 del self.coming[key]
-            mine.set_exception(error)
-            raise
-        found.flags.writeable = False
-        with self.lock:
-            del self.coming[key]
-            self._keep(key, found)
-        mine.set_result(found)
-        return found
+                if found is not None:
+                    self._keep(key, found)
+            if found is not None:
+                mine.set_result(found)
+            else:
+                mine.set_exception(_Failed())
 
     def _keep(self, key: Hashable, found: NDArray[Any]) -> None:
         if found.nbytes > self.limit:

@@ -62,7 +62,9 @@ class OneFile:
         tile = self._file()
         grid = tile.grid
         if region.footprint is not None and not _touches(tile, region):
-            left, bottom, right, top = grid.geobox.extent.to_crs("EPSG:4326").boundingbox.bbox
+            bounds = grid.geobox.extent.boundingbox.bbox
+            back = Transformer.from_crs(str(grid.crs), "EPSG:4326", always_xy=True)
+            left, bottom, right, top = back.transform_bounds(*bounds)
             raise NoImageryError(
                 f"{nothing_there(self.name, region, None, [])}; it lies between {left:.3f} and {right:.3f}° E, "
                 f"{bottom:.3f} and {top:.3f}° N"

@@ -72,9 +72,9 @@ MODELS = (
         conditions=("pixel_place",),
         product=_PRODUCT,
         notes=(
-            "Without a time axis: made of imagery of about 2021. Cells lie where the file's own transform says; whether "
-            "the authors mean centres or corners, half a cell apart, they do not say. backend= takes the URL or folder "
-            "of a copy, or the path of the file."
+            "Without a time axis: made of imagery of about 2021. Cells lie where the file's own transform says; "
+            "whether the authors mean centres or corners, half a cell apart, they do not say. backend= takes the URL "
+            "or folder of a copy, or the path of the file."
         ),
     ),
 )
