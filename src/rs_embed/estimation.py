@@ -69,14 +69,14 @@ def estimate(
     RSEmbedError
         What the call itself would raise before any work.
     """
-    from rs_embed.inference.calls import progress_bar, regions_and_spans
+    from rs_embed.inference.calls import progress_bar, spans_of
     from rs_embed.inference.estimate import Costs, estimate_regions, open_for_estimate
+    from rs_embed.inference.products import open_backend
     from rs_embed.inference.session import open_session
 
-    get_spec(model)
+    spec = get_spec(model)
     costs = Costs(calibrate, bandwidth_mb_s)
-    found, spans = regions_and_spans(spatials, temporal)
-    provider, lacking = open_for_estimate(backend)
+    provider, lacking = open_for_estimate(backend) if spec.product is None else (open_backend(spec, backend), ())
     session = open_session(
         model,
         provider,
@@ -90,5 +90,6 @@ def estimate(
         batch_size=batch_size,
         options=model_options,
     )
+    found, spans = spans_of(session, spatials, temporal)
     jobs = list(session.jobs(found, spans, provider))
     return estimate_regions(session, provider, jobs, costs, lacking, progress_bar(show_progress, "estimating"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rs_embed.core.registry import get_spec
 from rs_embed.core.specs import FetchSpec, SensorSpec, TemporalSpec
 
 if TYPE_CHECKING:
@@ -156,11 +157,12 @@ def inspect_model_input(
     """
     from rs_embed.inference.calls import one_span_each
     from rs_embed.inference.inspect import inspect_input
+    from rs_embed.inference.products import open_backend
     from rs_embed.inference.session import open_session
-    from rs_embed.providers.backends import open_provider
 
-    provider = open_provider(backend)
-    session = open_session(model, provider, sensor=sensor, fetch=fetch, modality=modality, options=model_options)
+    spec = get_spec(model)
+    provider = open_backend(spec, backend)
+    session = open_session(spec, provider, sensor=sensor, fetch=fetch, modality=modality, options=model_options)
     span = one_span_each(temporal, 1)[0]
     return inspect_input(
         session,

@@ -14,7 +14,7 @@ from rs_embed.core.specs import TemporalSpec
 from rs_embed.inference.session import Session
 from rs_embed.providers.base import Provider
 
-__all__ = ["check_on_error", "embed_regions", "iter_regions", "one_span_each", "progress_bar", "regions_and_spans"]
+__all__ = ["check_on_error", "embed_regions", "iter_regions", "one_span_each", "progress_bar", "spans_of"]
 
 DEFAULT_TIME = ("2022-06-01", "2022-09-01")
 
@@ -65,7 +65,7 @@ def regions_and_spans(
     return found, one_span_each(own if temporal is None else temporal, len(found))
 
 
-def _spans(
+def spans_of(
     session: Session, spatials: Any, temporal: Any, *, single: bool = False
 ) -> tuple[Sequence[Any], Sequence[TemporalSpec | None]]:
     """Return the regions and one span each; of a product without one ``None``, its newest year."""
@@ -100,7 +100,7 @@ def embed_regions(
         If ``spatials`` is no list of at least one region.
     """
     check_on_error(on_error)
-    found, spans = _spans(session, spatials, temporal, single=single)
+    found, spans = spans_of(session, spatials, temporal, single=single)
     jobs = list(session.jobs(found, spans, provider))
     return session.collect(jobs, on_error=on_error, progress=progress_bar(show_progress), single=single)
 
@@ -110,6 +110,6 @@ def iter_regions(
 ) -> Generator[Embedding, None, None]:
     """Check at once what `embed_regions` checks; return an iterator that embeds as it is asked."""
     check_on_error(on_error)
-    found, spans = _spans(session, spatials, temporal)
+    found, spans = spans_of(session, spatials, temporal)
     jobs = session.jobs(found, spans, provider)
     return session.ordered(jobs, len(found), on_error=on_error, progress=progress_bar(show_progress))
