@@ -27,6 +27,7 @@ NAMES = (
     "points",
     "remote",
     "cache",
+    "products",
     "models",
     "lines",
 )
