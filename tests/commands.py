@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -24,6 +25,17 @@ def run(*arguments: str, stdin: str | bytes = "", **more: Any) -> subprocess.Com
     text = stdin.encode() if isinstance(stdin, str) else stdin
     done = subprocess.run([*COMMAND, *arguments], input=text, capture_output=True, check=False, **more)
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def until_closed(terminal: int) -> bytes:
+    """All that is shown on a pseudo-terminal until its other end closes."""
+    shown = b""
+    try:
+        while part := os.read(terminal, 4096):
+            shown += part
+    except OSError:  # how a pseudo-terminal says that its other end has closed
+        pass
+    return shown
 
 
 @dataclass

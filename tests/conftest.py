@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,7 @@ settings.load_profile("rs-embed")
 def data_folder() -> Path:
     """The folder of reference imagery: RS_EMBED_TEST_DATA, or shared/data beside the checkout."""
     named = os.environ.get("RS_EMBED_TEST_DATA")
-    return Path(named).resolve() if named else Path(__file__).parents[2] / "shared" / "data"
+    return (Path(named) if named else Path(__file__).parents[2] / "shared" / "data").resolve()
 
 
 def present(folder: Path) -> Path:
@@ -31,6 +34,33 @@ def present(folder: Path) -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test finds what another one, or the user, has in the cache."""
     monkeypatch.setenv("RS_EMBED_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache" / uuid.uuid4().hex))
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """Without root's right to write everywhere, where the tests run as root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture
+def as_nobody() -> Callable[[], AbstractContextManager[None]]:
+    """Makes a block of a test run as a user for whom permissions hold."""
+    return _as_nobody
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that any user can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

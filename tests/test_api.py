@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray
 from fakes import FakeProvider
 from shapely.geometry import box, mapping
 
@@ -354,8 +355,6 @@ def test_the_input_is_checked_where_the_sensor_asks_for_it(tmp_path: Path) -> No
 
 def test_a_grid_writes_a_netcdf_and_reads_back(tmp_path: Path) -> None:
     grid = embed(output=GRID)
-    xarray = pytest.importorskip("xarray")
-    pytest.importorskip("scipy")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the writer's own
         grid.data.to_netcdf(tmp_path / "grid.nc", engine="scipy")

@@ -71,20 +71,15 @@ def test_every_model_is_described_in_tables(name: str, command: Caller) -> None:
 
 
 def test_describe_is_tables_on_a_terminal() -> None:
-    pty = pytest.importorskip("pty")
+    pty = pytest.importorskip("pty", reason="pseudo-terminals are of Unix")
     import subprocess
 
-    from commands import COMMAND
+    from commands import COMMAND, until_closed
 
     ours, theirs = pty.openpty()
     with subprocess.Popen([*COMMAND, "describe", "rcf"], stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
-        shown = b""
-        try:
-            while part := os.read(ours, 4096):
-                shown += part
-        except OSError:  # how a pseudo-terminal says that its other end has closed
-            pass
+        shown = until_closed(ours)
     os.close(ours)
     assert process.returncode == 0
     assert b"pooled vector" in shown

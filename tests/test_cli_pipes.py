@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import rasterio
-from commands import COMMAND, FEW, POINT, WHEN, Caller, run
+from commands import COMMAND, FEW, POINT, WHEN, Caller, run, until_closed
 
 from rs_embed.store.files import load
 
@@ -104,6 +104,11 @@ def many(count: int) -> str:
     return "id,lon,lat\n" + "".join(f"p{i},{11.2 + i * 1e-4:.4f},47.4\n" for i in range(count))
 
 
+def _hear_interrupts() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts a run over many points, and ends it in any case."""
@@ -114,7 +119,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     def start(*arguments: str, **more: Any) -> subprocess.Popen[bytes]:
         command = [*COMMAND, "embed", "rcf", "--regions", str(table), *WHEN, *FEW, *arguments]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
-        running.append(subprocess.Popen(command, **streams))
+        running.append(subprocess.Popen(command, preexec_fn=_hear_interrupts, **streams))
         return running[-1]
 
     yield start
@@ -172,7 +177,7 @@ def test_files_are_whole_when_a_run_is_stopped(
 def test_a_stopped_run_leaves_no_table_and_the_old_one_in_place(
     started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    pty = pytest.importorskip("pty")
+    pty = pytest.importorskip("pty", reason="pseudo-terminals are of Unix")
     out = tmp_path / "table.parquet"
     out.write_bytes(b"the old one")
     ours, theirs = pty.openpty()
@@ -182,14 +187,15 @@ def test_a_stopped_run_leaves_no_table_and_the_old_one_in_place(
     while b"embedding" not in shown:  # the bar on the terminal: the work has begun
         shown += os.read(ours, 4096)
     process.send_signal(signal.SIGINT)
-    assert process.wait() == 130
+    until_closed(ours)
+    assert process.wait(timeout=60) == 130
     os.close(ours)
     assert out.read_bytes() == b"the old one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many.csv", "table.parquet"]
 
 
 def test_a_bar_is_drawn_on_terminals_only(tmp_path: Path) -> None:
-    pty = pytest.importorskip("pty")
+    pty = pytest.importorskip("pty", reason="pseudo-terminals are of Unix")
     table = tmp_path / "points.csv"
     table.write_text(INPUTS["CSV"])
     ours, theirs = pty.openpty()
@@ -198,12 +204,7 @@ def test_a_bar_is_drawn_on_terminals_only(tmp_path: Path) -> None:
         os.close(theirs)
         assert process.stdout is not None
         lines = process.stdout.read().splitlines()
-        shown = b""
-        try:
-            while part := os.read(ours, 4096):
-                shown += part
-        except OSError:  # how a pseudo-terminal says that its other end has closed
-            pass
+        shown = until_closed(ours)
     os.close(ours)
     assert process.returncode == 0
     assert [json.loads(line)["id"] for line in lines] == ["field-7", "field-8"]
@@ -212,7 +213,7 @@ def test_a_bar_is_drawn_on_terminals_only(tmp_path: Path) -> None:
 
 
 def test_an_error_is_red_on_a_terminal_that_takes_colours() -> None:
-    pty = pytest.importorskip("pty")
+    pty = pytest.importorskip("pty", reason="pseudo-terminals are of Unix")
     for environment, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
         ours, theirs = pty.openpty()
         clean = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | environment

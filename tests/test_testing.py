@@ -50,7 +50,7 @@ def ours() -> list[Any]:
 def test_our_own_models_pass(name: str) -> None:
     spec = get_spec(name)
     if any(variant.checkpoint for variant in spec.variants.values()):
-        pytest.importorskip("torch")
+        pytest.importorskip("torch", reason="the extra torch is not installed")
     options = {"variant": smallest(spec)} if len(spec.variants) > 1 else {}
     report = check_model(name, options=options)
     assert report.ok and [check.name for check in report.checks] == list(MODEL_CHECKS)

@@ -9,42 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import FakeProvider, fake_model
+from fakes import fake_model
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import PIXEL, SUMMER, planned, region_px
 
 from rs_embed import BBox, InputPrepSpec, ModelError, OutputSpec, PointBuffer, Polygon, TemporalSpec
 from rs_embed.core.geometry import Rect, locate
-from rs_embed.core.model_spec import Frames, ModelSpec, Window
-from rs_embed.core.specs import FetchSpec, SpatialSpec
-from rs_embed.inference.plan import BLOCK_BYTES, Plan, make_plan, split_time
-from rs_embed.inference.setup import resolve
+from rs_embed.core.model_spec import Frames, Window
+from rs_embed.core.specs import FetchSpec
+from rs_embed.inference.plan import BLOCK_BYTES, Plan, split_time
 
-SUMMER = TemporalSpec.range("2022-06-01", "2022-09-01")
 FIXED = Window(size=64, patch=8, min=64, max=64, multiple=8, square=True)
 ANY = Window(size=None, patch=8, min=16, max=128, multiple=8, square=False)
 SQUARE = replace(ANY, square=True)
-PIXEL = Window(size=None, halo=2)
-
-
-def region_px(height: int, width: int) -> BBox:
-    """A region of that many 10 m pixels, on the lattice."""
-    return BBox(500_000, 5_000_000 - 10 * height, 500_000 + 10 * width, 5_000_000, crs="EPSG:32632")
-
-
-def planned(
-    spatial: SpatialSpec,
-    model: ModelSpec | Window,
-    prep: InputPrepSpec | str = "resize",
-    output: OutputSpec | None = None,
-    fetch: FetchSpec | None = None,
-    **options: Any,
-) -> Plan:
-    spec = model if isinstance(model, ModelSpec) else fake_model(model)
-    setup = resolve(spec, FakeProvider(), fetch=fetch, options=options)
-    prep = InputPrepSpec(prep) if isinstance(prep, str) else prep
-    out = output or OutputSpec.grid()
-    return make_plan(setup, locate(spatial), temporal=SUMMER, output=out, prep=prep)
 
 
 def windows(plan: Plan) -> list[Any]:

@@ -11,7 +11,7 @@ from fakes import fake_model
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_plan import PIXEL, planned, region_px
+from plans import PIXEL, planned, region_px
 
 from rs_embed import OutputSpec
 from rs_embed.core.geometry import Rect

@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -682,17 +683,21 @@ def test_a_folder_that_cannot_be_used_is_told_once(tmp_path: Path) -> None:
     assert same(found[1], Shelf().read(OLD, ["B4"], box(50, 0, 20, 20)))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_can_only_be_read_still_serves(tmp_path: Path) -> None:
+def test_a_folder_that_can_only_be_read_still_serves(
+    open_folder: Path, as_nobody: Callable[[], AbstractContextManager[None]]
+) -> None:
     shelf = Shelf()
-    cached(shelf, folder=tmp_path).read(OLD, ["B4"], box(0, 0, 20, 20))
-    for path in [tmp_path, *tmp_path.rglob("*")]:
+    cached(shelf, folder=open_folder).read(OLD, ["B4"], box(0, 0, 20, 20))
+    for path in [open_folder, *open_folder.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    provider = CachedProvider(shelf, PixelFiles(tmp_path))
-    provider.read(OLD, ["B4"], box(0, 0, 20, 20))
-    assert len(shelf.reads) == 1
-    with pytest.warns(UserWarning, match="no longer cached"):
-        provider.read(OLD, ["B8"], box(0, 0, 20, 20))
+    provider = CachedProvider(shelf, PixelFiles(open_folder))
+    with as_nobody():
+        provider.read(OLD, ["B4"], box(0, 0, 20, 20))
+        assert len(shelf.reads) == 1
+        with pytest.warns(UserWarning, match="no longer cached"):
+            provider.read(OLD, ["B8"], box(0, 0, 20, 20))
+    for path in [open_folder, *open_folder.rglob("*")]:
+        path.chmod(0o755)  # so that it can be removed again
 
 
 FULL = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,8 +16,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from range_server import RangeServer
+from real_catalogue import CATALOGUE, SQUARE, ask, load, real_items
 from servers import Front, free_port, stac_api
-from test_stac import CATALOGUE, SQUARE, ask, load, real_items
 
 from rs_embed import PointBuffer, SensorSpec, TemporalSpec, get_embedding
 from rs_embed.core.errors import NoImageryError, ProviderError
@@ -42,18 +42,6 @@ def rows(top: int, count: int) -> GeoBox:
 
 def nobody() -> str:
     return f"http://127.0.0.1:{free_port()}"
-
-
-@pytest.fixture(scope="module")
-def files(test_data: Path) -> Iterator[RangeServer]:
-    with RangeServer(test_data / CATALOGUE) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def api(test_data: Path, files: RangeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with stac_api(real_items(test_data, files), tmp_path_factory.mktemp("api")) as url:
-        yield url
 
 
 def test_the_first_answers_where_it_can(api: str) -> None:

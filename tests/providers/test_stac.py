@@ -6,7 +6,6 @@ import json
 import pickle
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from range_server import RangeServer
+from real_catalogue import AUGUST, CATALOGUE, ask, load, real_items
 from servers import PAGE, Front, free_port, stac_api, token
 
 from rs_embed.core.errors import NoImageryError, ProviderError
-from rs_embed.core.geometry import footprint_of, wrap_lonlat
-from rs_embed.core.imagery import ImageRequest, ImageStack
+from rs_embed.core.geometry import wrap_lonlat
 from rs_embed.core.sensors import SENSORS, find_sensor
 from rs_embed.providers.acquisitions import acquisition, is_wanted, newest
 from rs_embed.providers.harmonise import decoding_of_item, sentinel2_offset
@@ -51,20 +50,6 @@ from rs_embed.providers.tokens import KEY, Signer
 from rs_embed.testing.providers import PROVIDER_CHECKS, ProviderTrial
 
 EARTH_SEARCH, PLANETARY = SERVICES["earth-search"], SERVICES["planetary-computer"]
-CATALOGUE = "s2_stac_catalog"
-AUGUST = (datetime(2023, 8, 1, tzinfo=UTC), datetime(2023, 9, 1, tzinfo=UTC))
-SQUARE = GeoBox((65, 64), Affine(120, 0, 542220, 0, -120, 5200020), "EPSG:32633")
-
-
-def ask(box: GeoBox = SQUARE, bands: tuple[str, ...] = ("B4", "B8"), **more: Any) -> ImageRequest:
-    request = ImageRequest("sentinel-2-l2a", bands, footprint_of(box), box, (AUGUST,), mask="scl")
-    return replace(request, **more)
-
-
-def load(provider: Any, request: ImageRequest) -> ImageStack:
-    assert request.geobox is not None
-    (stack,) = provider.load(request, [request.geobox])
-    return stack
 
 
 def recorded(folder: Path, name: str) -> dict[str, Any]:
@@ -73,32 +58,6 @@ def recorded(folder: Path, name: str) -> dict[str, Any]:
     content = json.loads(path.read_text())
     found: dict[str, Any] = content[0] if isinstance(content, list) else content
     return found
-
-
-def real_items(folder: Path, files: RangeServer) -> list[dict[str, Any]]:
-    """The items of the real catalogue, with the files that a server has."""
-    found = []
-    for path in sorted((folder / CATALOGUE).glob("*/*/*.json")):
-        item = json.loads(path.read_text())
-        item["assets"] = {key: asset for key, asset in item["assets"].items() if asset["href"].endswith(".tif")}
-        item["assets"] = {key: asset for key, asset in item["assets"].items() if "://" not in asset["href"]}
-        for asset in item["assets"].values():
-            place = (path.parent / asset["href"]).resolve().relative_to(folder / CATALOGUE)
-            asset["href"] = files.url(place.as_posix())
-        found.append(item)
-    return found
-
-
-@pytest.fixture(scope="module")
-def files(test_data: Path) -> Iterator[RangeServer]:
-    with RangeServer(test_data / CATALOGUE) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def api(test_data: Path, files: RangeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with stac_api(real_items(test_data, files), tmp_path_factory.mktemp("api")) as url:
-        yield url
 
 
 def known(url: str, **more: Any) -> Service:

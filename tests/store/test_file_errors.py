@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,10 @@ def test_folders_are_told_apart(tmp_path: Path) -> None:
         load(tmp_path / "b.npz")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
-    tmp_path.chmod(0o555)
-    with pytest.raises(SpecError, match="cannot be written to"):
-        check_target(tmp_path / "a.npy")
+def test_a_read_only_folder_is_told(open_folder: Path, as_nobody: Callable[[], AbstractContextManager[None]]) -> None:
+    open_folder.chmod(0o555)
+    with as_nobody(), pytest.raises(SpecError, match="cannot be written to"):
+        check_target(open_folder / "a.npy")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

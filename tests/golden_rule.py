@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-FOLDER = Path(os.environ.get("RS_EMBED_GOLDEN", Path(__file__).parents[1] / "golden"))
+FOLDER = Path(os.environ.get("RS_EMBED_GOLDEN", Path(__file__).parent / "golden"))
 TOLERANCE = 2e-5
 TABLE_TOLERANCE = 1e-6
 

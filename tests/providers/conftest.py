@@ -1,0 +1,25 @@
+"""Servers on loopback that tests of services share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from range_server import RangeServer
+from real_catalogue import CATALOGUE, real_items
+from servers import stac_api
+
+
+@pytest.fixture(scope="module")
+def files(test_data: Path) -> Iterator[RangeServer]:
+    """The files of the real catalogue."""
+    with RangeServer(test_data / CATALOGUE) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def api(test_data: Path, files: RangeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A STAC API of them."""
+    with stac_api(real_items(test_data, files), tmp_path_factory.mktemp("api")) as url:
+        yield url
