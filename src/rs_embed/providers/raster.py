@@ -25,10 +25,14 @@ from rs_embed.providers.overviews import block_ranges, candidate, largest_block,
 from rs_embed.providers.resample import Grid, resample
 
 __all__ = [
+    "SOURCE_ENV",
     "SUFFIXES",
     "ByteSource",
+    "Openable",
     "RasterFile",
     "describe",
+    "grid_of",
+    "open_source",
     "read_bands",
     "read_source",
     "read_whole",
@@ -40,6 +44,8 @@ SUFFIXES = (".tif", ".tiff", ".jp2", ".nc", ".vrt")
 
 _ENV = {"GDAL_NUM_THREADS": "1"}
 """In threads of its own, GDAL loses the errors of damaged JPEG 2000 tiles and answers with what was in memory."""
+SOURCE_ENV = {**_ENV, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+"""For files that lie elsewhere: their folders cannot be listed."""
 _UNPLACED = "{} has no georeference (or is damaged: fetch it again); give the file a coordinate reference system first"
 
 
@@ -73,7 +79,8 @@ def _unreadable(path: str, band: str, error: Exception) -> ProviderError:
     )
 
 
-def _grid(dataset: rasterio.DatasetReader) -> Grid:
+def grid_of(dataset: rasterio.DatasetReader) -> Grid:
+    """Return where an open file's pixels lie; without a CRS where it has no georeference."""
     crs = dataset.crs
     if crs is None:
         return Grid(dataset.height, dataset.width, dataset.transform, None)
@@ -95,7 +102,7 @@ def describe(path: str) -> RasterFile:
             with rasterio.open(path) as dataset:
                 return RasterFile(
                     name_of(path),
-                    _grid(dataset),
+                    grid_of(dataset),
                     dataset.count,
                     tuple(dataset.descriptions),
                     dataset.nodata if dataset.count else None,
@@ -178,7 +185,7 @@ def _on_lattice(
             raise NotGeoreferencedWarning("no georeference")
         level = None
         if not classes and decode.law == "linear":
-            level = candidate(dataset, indexes[0], _grid(dataset), geobox)
+            level = candidate(dataset, indexes[0], grid_of(dataset), geobox)
         if level is None or not _means(dataset, opening, indexes[0], level, source):
             return _read_window(dataset, dataset, None, indexes, geobox, decode, classes, source)
         with opening(level) as overview:
@@ -205,7 +212,7 @@ def _read_window(
         raw = pixels.read(list(indexes), window=Window.from_slices(rows, cols))
         return np.stack([decode(band, marker) for band, marker in zip(raw, nodata, strict=True)])
 
-    return resample(read, len(indexes), _grid(pixels), geobox, classes=classes)
+    return resample(read, len(indexes), grid_of(pixels), geobox, classes=classes)
 
 
 def _means(
@@ -229,11 +236,20 @@ def _means(
     return known[level]
 
 
-class ByteSource(Protocol):
-    """A file that lies elsewhere: its bytes by their places."""
+class Openable(Protocol):
+    """A file that lies elsewhere."""
 
     name: str
     """With the suffix that tells its format."""
+
+    def open(self) -> Any:
+        """Return a new file object at its beginning; reading it must not raise: GDAL could not pass it on."""
+        ...
+
+
+class ByteSource(Openable, Protocol):
+    """A file that lies elsewhere: its bytes by their places."""
+
     means: dict[int, bool]
     """Which overviews were seen to hold means."""
 
@@ -241,12 +257,15 @@ class ByteSource(Protocol):
         """Fetch ranges (start, stop) that will be read, and forget those of before."""
         ...
 
-    def open(self) -> Any:
-        """Return a new file object at its beginning; reading it must not raise: GDAL could not pass it on."""
-        ...
-
 
 _numbers = count()
+
+
+def open_source(source: Openable, level: int | None = None) -> rasterio.DatasetReader:
+    """Open a file that lies elsewhere, or one of its overviews."""
+    path = f"{next(_numbers)}/{source.name}"  # GDAL knows one file by one name
+    more = {} if level is None else {"overview_level": level}
+    return rasterio.open(path, opener=lambda *_, **__: source.open(), **more)
 
 
 def read_source(
@@ -260,14 +279,9 @@ def read_source(
         If GDAL makes no sense of the bytes, or the file has no georeference.
     """
 
-    def opening(level: int | None) -> rasterio.DatasetReader:
-        path = f"{next(_numbers)}/{source.name}"  # GDAL knows one file by one name
-        more = {} if level is None else {"overview_level": level}
-        return rasterio.open(path, opener=lambda *_, **__: source.open(), **more)
-
     try:
-        with rasterio.Env(**_ENV, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-            return _on_lattice(opening, indexes, geobox, decoding or Decoding(), classes, source)
+        with rasterio.Env(**SOURCE_ENV):
+            return _on_lattice(partial(open_source, source), indexes, geobox, decoding or Decoding(), classes, source)
     except NotGeoreferencedWarning as error:
         raise OSError("the file has no georeference") from error
     except (RasterioError, SystemError) as error:
@@ -306,7 +320,7 @@ def _stored(path: str, index: int, stamp: int) -> _Stored:
             sizes = np.array([int(size or 0) for size in told], np.int64).reshape(shape)
         else:
             sizes = np.full(shape, Path(path).stat().st_size // (dataset.count * shape[0] * shape[1]), np.int64)
-        return _Stored(_grid(dataset), (height, width), sizes)
+        return _Stored(grid_of(dataset), (height, width), sizes)
 
 
 def stored_bytes(path: str, index: int, geobox: GeoBox) -> int:

@@ -5,12 +5,9 @@ Why not GDAL's own reading over HTTP: docs/decisions/0008-reading-over-http.md.
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from rs_embed.core.errors import ProviderError
 from rs_embed.providers.harmonise import Decoding
+from rs_embed.providers.ranged import RangedFile
 from rs_embed.providers.ranges import PATIENCE, Bytes, Fault, Patience, fetch, without_query
 from rs_embed.providers.raster import read_source
 
@@ -27,8 +25,6 @@ _HEAD = 2**14
 """Bytes fetched of a file first: the header of a cloud-optimised GeoTIFF of a whole scene fits."""
 _GAP = 2**14
 """Ranges this near are one request: a request costs more than these bytes."""
-_PIECE = 2**16
-"""Bytes fetched at a time where nobody knows what will be read: formats other than TIFF."""
 _PART = 2**23
 """Longest request: what fails is not all to be fetched again."""
 _HEADS = 1024
@@ -108,29 +104,27 @@ def _read(
             found = read_source(source, indexes, geobox, decoding=decoding, classes=classes)
         except OSError as error:
             if source.replaced and not last:
+                _HEADS_KEPT.drop(url)
                 continue
             raise source.fault or error from error
         if source.fault is None:
             return found
         if not source.replaced or last:
             raise source.fault
+        _HEADS_KEPT.drop(url)
     raise AssertionError("unreachable")
 
 
-class _RemoteFile:
+class _RemoteFile(RangedFile):
     """Parts of a file, fetched when they are expected or, failing that, read."""
 
     def __init__(self, url: str, refresh: Callable[[], str] | None, patience: Patience) -> None:
-        self.url, self._patience = url, patience
+        super().__init__(url)
+        self._patience = patience
         self._refresh = None if refresh is None else self._renewed(refresh)
-        self.name = PurePosixPath(unquote(urlsplit(url).path)).name or "file"
-        self.fault: Fault | ProviderError | None = None
-        self.replaced = False
         self._key = url
-        self._head, self.means = _HEADS_KEPT.get(url) or self._begin()
-        self.size = self._head.size
         self._held: list[Bytes] = []
-        self._pieces: OrderedDict[int, Bytes] = OrderedDict()
+        self.head, self.means = _HEADS_KEPT.get(url) or self._begin()
 
     def _renewed(self, refresh: Callable[[], str]) -> Callable[[], str]:
         def renew() -> str:
@@ -141,20 +135,20 @@ class _RemoteFile:
 
     def _begin(self) -> _Head:
         """Fetch the beginning, and see at once whether it is a raster at all."""
-        head = fetch(self.url, 0, _HEAD, patience=self._patience, refresh=self._refresh)
+        head = self.ask(0, _HEAD)
         if head.content.lstrip()[:1] == b"<":
             raise Fault(
                 "text came in place of the file", "a login page or an error of the service: open the URL in a browser"
             )
         return _HEADS_KEPT.put(self._key, (head, {}))
 
-    def _fetch(self, start: int, stop: int) -> Bytes:
-        part = fetch(self.url, start, stop, patience=self._patience, refresh=self._refresh)
-        if (part.size, part.tag) != (self._head.size, self._head.tag):
-            self.replaced = True
-            _HEADS_KEPT.drop(self._key)
-            raise Fault("the file changed while it was read", "try again")
-        return part
+    def ask(self, start: int, stop: int) -> Bytes:
+        """Fetch a range, signed anew where access is refused."""
+        return fetch(self.url, start, stop, patience=self._patience, refresh=self._refresh)
+
+    def held(self) -> Sequence[Bytes]:
+        """Return what was expected last."""
+        return self._held
 
     def expect(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Fetch what will be read, near ranges together, and forget what was expected before."""
@@ -162,69 +156,13 @@ class _RemoteFile:
         for start, stop in ranges:
             if stop > self.size:
                 raise OSError(f"it ends at byte {self.size}, before a tile that its header puts at {start}-{stop}")
-            if stop <= len(self._head.content):
+            if stop <= len(self.head.content):
                 continue
             if joined and start - joined[-1][1] <= _GAP and stop - joined[-1][0] <= _PART:
                 joined[-1] = joined[-1][0], max(stop, joined[-1][1])
             else:
                 joined.append((start, stop))
-        self._held = [self._fetch(start, stop) for start, stop in joined]
-
-    def open(self) -> io.RawIOBase:
-        """A new file object at the beginning."""
-        return _Stream(self)
-
-    def read(self, start: int, stop: int) -> bytes:
-        """Bytes that are there already or are fetched now; nothing after the first fault, which is kept."""
-        stop = min(stop, self.size)
-        if self.fault is not None or start >= stop:
-            return b""
-        for part in (self._head, *self._held):
-            if part.start <= start and stop <= part.start + len(part.content):
-                return part.content[start - part.start : stop - part.start]
-        try:
-            pieces = [self._piece(number) for number in range(start // _PIECE, -(-stop // _PIECE))]
-        except (Fault, ProviderError) as fault:  # also what signing anew may raise
-            self.fault = fault
-            return b""
-        joined = b"".join(piece.content for piece in pieces)
-        return joined[start - pieces[0].start : stop - pieces[0].start]
-
-    def _piece(self, number: int) -> Bytes:
-        """A numbered piece of the file, fetched once while it is among the last."""
-        if number not in self._pieces:
-            self._pieces[number] = self._fetch(number * _PIECE, (number + 1) * _PIECE)
-            if len(self._pieces) > 256:
-                self._pieces.popitem(last=False)
-        self._pieces.move_to_end(number)
-        return self._pieces[number]
-
-
-class _Stream(io.RawIOBase):
-    """A place in a remote file, as GDAL wants it: reading it never raises."""
-
-    def __init__(self, file: _RemoteFile) -> None:
-        super().__init__()
-        self._file, self._at = file, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        stop = self._file.size if size is None or size < 0 else self._at + size
-        found = self._file.read(self._at, stop)
-        self._at += len(found)
-        return found
+        self._held = [self.fetch(start, stop) for start, stop in joined]
 
 
 _Head = tuple[Bytes, dict[int, bool]]

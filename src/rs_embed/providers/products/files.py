@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from urllib.parse import quote, unquote, urlsplit
+from pathlib import Path
+from urllib.parse import quote
 
 from rs_embed.core.errors import ProviderError
 from rs_embed.core.folders import cache_dir
+from rs_embed.providers.ranged import RangedFile
 from rs_embed.providers.ranges import PATIENCE, Bytes, Fault, fetch, without_query
 
 __all__ = ["Absent", "LocalFile", "RemoteFile", "Store", "StoredFile", "told"]
 
 _HEAD = 2**16
 """Bytes fetched of a file first."""
-_PIECE = 2**16
-"""Bytes fetched at a time where nobody said what will be read."""
 _GAP = 2**14
 """Ranges this near are one request: a request costs more than these bytes."""
 _PART = 2**22
@@ -36,8 +34,10 @@ class Absent(ProviderError):  # noqa: N818 -- what it says, not that it is wrong
     """The store has no such file."""
 
 
-def told(url: str, fault: Fault) -> ProviderError:
+def told(url: str, fault: Fault | ProviderError) -> ProviderError:
     """Return the error for a file that cannot be had."""
+    if isinstance(fault, ProviderError):
+        return fault
     if "HTTP 404" in fault.reason or "HTTP 410" in fault.reason:
         return Absent(f"{without_query(url)} does not exist (HTTP 404)")
     return ProviderError(f"{without_query(url)}: {fault.reason}; {fault.remedy}")
@@ -70,35 +70,32 @@ class LocalFile:
         return found
 
 
-class RemoteFile:
+class RemoteFile(RangedFile):
     """A file behind a URL: what was read last is kept, ranges come at the same time."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.name = PurePosixPath(unquote(urlsplit(url).path)).name or "file"
-        self.fault: Fault | None = None
-        self._lock = threading.Lock()
+        super().__init__(url)
         self._kept: OrderedDict[int, Bytes] = OrderedDict()
-        self._held = 0
-        self._pieces: OrderedDict[int, Bytes] = OrderedDict()
+        self._bytes = 0
         try:
-            self._head = fetch(url, 0, _HEAD, patience=PATIENCE)
+            self.head = self.ask(0, _HEAD)
         except Fault as fault:
             raise told(url, fault) from fault
-        self.size = self._head.size
-        self.key = f"{url}|{self._head.size}|{self._head.tag}"
+        self.key = f"{url}|{self.head.size}|{self.head.tag}"
 
-    def _fetch(self, start: int, stop: int) -> Bytes:
-        part = fetch(self.url, start, stop, patience=PATIENCE)
-        if (part.size, part.tag) != (self._head.size, self._head.tag):
-            raise Fault("the file changed while it was read", "try again")
-        return part
+    def ask(self, start: int, stop: int) -> Bytes:
+        """Fetch a range."""
+        return fetch(self.url, start, stop, patience=PATIENCE)
+
+    def held(self) -> Iterable[Bytes]:
+        """Return what was read last."""
+        return self._kept.values()
 
     def _many(self, wanted: Sequence[tuple[int, int]]) -> list[Bytes]:
         """Fetch ranges at the same time."""
         if len(wanted) <= 1:
-            return [self._fetch(*each) for each in wanted]
-        return list(_pool(os.getpid()).map(lambda each: self._fetch(*each), wanted))
+            return [self.fetch(*each) for each in wanted]
+        return list(_pool(os.getpid()).map(lambda each: self.fetch(*each), wanted))
 
     def ranges(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of each range (start, stop), near ones fetched together; nothing of it is kept.
@@ -109,7 +106,7 @@ class RemoteFile:
             If they cannot be had.
         """
         try:
-            joined = _joined(wanted, len(self._head.content))
+            joined = _joined(wanted, len(self.head.content))
             parts = {each[0]: part for each, part in zip(joined, self._many(joined), strict=True)}
         except Fault as fault:
             raise told(self.url, fault) from fault
@@ -118,8 +115,8 @@ class RemoteFile:
 
     def _cut(self, parts: dict[int, Bytes], starts: list[int], start: int, stop: int) -> bytes:
         """Take a range out of what was fetched, piece by piece."""
-        if stop <= len(self._head.content):
-            return self._head.content[start:stop]
+        if stop <= len(self.head.content):
+            return self.head.content[start:stop]
         found = []
         for at in starts:
             part = parts[at]
@@ -136,57 +133,20 @@ class RemoteFile:
         with self._lock:
             missing = [each for each in ranges if not self._has(*each)]
         try:
-            found = self._many(_joined(missing, len(self._head.content)))
+            found = self._many(_joined(missing, len(self.head.content)))
         except Fault as fault:
             self.fault = fault
             raise told(self.url, fault) from fault
         with self._lock:
             for part in found:
                 self._kept[part.start] = part
-                self._held += len(part.content)
-            while self._held > max(_KEPT, sum(len(part.content) for part in found)):
+                self._bytes += len(part.content)
+            while self._bytes > max(_KEPT, sum(len(part.content) for part in found)):
                 _, oldest = self._kept.popitem(last=False)
-                self._held -= len(oldest.content)
+                self._bytes -= len(oldest.content)
 
     def _has(self, start: int, stop: int) -> bool:
-        return any(p.start <= start and stop <= p.start + len(p.content) for p in (self._head, *self._kept.values()))
-
-    def open(self) -> io.RawIOBase:
-        """A new file object at the beginning."""
-        return _Stream(self)
-
-    def read(self, start: int, stop: int) -> bytes:
-        """Bytes that are here already or are fetched now; nothing after a fault, which is kept for the message."""
-        stop = min(stop, self.size)
-        if start >= stop:
-            return b""
-        with self._lock:
-            parts = (self._head, *self._kept.values())
-        held = [p for p in parts if p.start < stop and start < p.start + len(p.content)]
-        for part in held:
-            if part.start <= start and stop <= part.start + len(part.content):
-                return part.content[start - part.start : stop - part.start]
-        try:
-            numbers = range(start // _PIECE, -(-stop // _PIECE))
-            joined = b"".join(self._piece(number).content for number in numbers)
-        except Fault as fault:
-            self.fault = fault
-            return b""
-        offset = numbers[0] * _PIECE
-        return joined[start - offset : stop - offset]
-
-    def _piece(self, number: int) -> Bytes:
-        """A numbered piece of the file, fetched once while it is among the last."""
-        with self._lock:
-            if number in self._pieces:
-                self._pieces.move_to_end(number)
-                return self._pieces[number]
-        found = self._head if number == 0 else self._fetch(number * _PIECE, (number + 1) * _PIECE)
-        with self._lock:
-            self._pieces[number] = found
-            while len(self._pieces) > 256:
-                self._pieces.popitem(last=False)
-        return found
+        return any(p.start <= start and stop <= p.start + len(p.content) for p in (self.head, *self._kept.values()))
 
 
 def _joined(ranges: Sequence[tuple[int, int]], head: int) -> list[tuple[int, int]]:
@@ -200,33 +160,6 @@ def _joined(ranges: Sequence[tuple[int, int]], head: int) -> list[tuple[int, int
         else:
             joined.append((start, stop))
     return [(at, min(at + _PART, stop)) for start, stop in joined for at in range(start, stop, _PART)]
-
-
-class _Stream(io.RawIOBase):
-    """A place in a remote file, as GDAL wants it: reading it never raises."""
-
-    def __init__(self, file: RemoteFile) -> None:
-        super().__init__()
-        self._file, self._at = file, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        stop = self._file.size if size is None or size < 0 else self._at + size
-        found = self._file.read(self._at, stop)
-        self._at += len(found)
-        return found
 
 
 StoredFile = LocalFile | RemoteFile
