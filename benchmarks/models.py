@@ -6,7 +6,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,19 +70,11 @@ def run(quick: bool) -> Iterator[Row]:
 
 def _timed(call: Any, repetitions: int) -> tuple[float, float, float]:
     """Median seconds of a call, of its net within it (and what is ours on top), and the ratio of the least."""
-    from benchmarks.nets import loaded_net, watched
+    from benchmarks.nets import loaded_net
+    from benchmarks.overhead import shares
 
     call()
-    whole, inner = [], []
-    with watched(loaded_net()) as watch:
-        for _ in range(repetitions):
-            watch.seconds.clear()
-            watch.calls.clear()
-            start = time.perf_counter()
-            call()
-            whole.append(time.perf_counter() - start)
-            inner.append(sum(watch.seconds))
-    ours = [a - b for a, b in zip(whole, inner, strict=True)]
+    ours, inner = shares(call, loaded_net(), repetitions)
     median = statistics.median(inner)
     return median + statistics.median(ours), median, 1 + min(ours) / min(inner)
 
@@ -99,6 +90,7 @@ def _child(case: Case, repetitions: int) -> dict[str, Any]:
     spec = with_random_weights(get_spec(case.model))
     register(spec, replace=True)
     metres = next(iter(spec.inputs.values())).gsd
+    painter = Painter(keep=True)
     span = TemporalSpec.range("2022-01-01", f"2022-{case.months:02d}-28")
 
     def call(count: int) -> None:
@@ -106,7 +98,7 @@ def _child(case: Case, repetitions: int) -> dict[str, Any]:
             case.model,
             spatials=regions(count, case.side, metres),
             temporal=span,
-            backend=Painter(),
+            backend=painter,
             device="cpu",
             **case.options,
         )

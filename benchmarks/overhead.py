@@ -16,11 +16,25 @@ from benchmarks.nets import bare_forward, loaded_net, random_checkpoint, watched
 from benchmarks.rows import Row, side_by_side
 from rs_embed import TemporalSpec, UserData, get_embedding_from_data
 
-__all__ = ["compare", "run"]
+__all__ = ["compare", "run", "shares"]
 
 TARGET = 1.02
 _S2 = "COPERNICUS/S2_SR_HARMONIZED"
 _GALILEO = ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B11", "B12")
+
+
+def shares(call: Callable[[], Any], net: Any, repetitions: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of each call that are ours, and those that its net took."""
+    ours, inner = [], []
+    with watched(net) as watch:
+        for _ in range(repetitions):
+            watch.seconds.clear()
+            watch.calls.clear()
+            start = time.perf_counter()
+            call()
+            inner.append(sum(watch.seconds))
+            ours.append(time.perf_counter() - start - inner[-1])
+    return ours, inner
 
 
 def compare(name: str, call: Callable[[], Any], repetitions: int, target: float) -> Iterator[Row]:
@@ -34,16 +48,7 @@ def compare(name: str, call: Callable[[], Any], repetitions: int, target: float)
         call()
     pair = side_by_side(call, bare_forward(net, watch), repetitions)
     yield pair.row(f"{name} ÷ bare forward", target=target)
-    whole, inner = [], []
-    with watched(net) as watch:
-        for _ in range(repetitions):
-            watch.seconds.clear()
-            watch.calls.clear()
-            start = time.perf_counter()
-            call()
-            whole.append(time.perf_counter() - start)
-            inner.append(sum(watch.seconds))
-    ours = [a - b for a, b in zip(whole, inner, strict=True)]
+    ours, inner = shares(call, net, repetitions)
     note = f"ours: median {1e3 * statistics.median(ours):.2f} ms, least {1e3 * min(ours):.2f} ms"
     best = 1 + min(ours) / min(inner)
     median = statistics.median(inner)

@@ -20,13 +20,17 @@ SPAN = ("2022-06-01", "2022-07-01")
 
 
 class Painter:
-    """Answers every request with a function of the coordinates, after `latency` seconds for each load."""
+    """Answers every request with a function of the coordinates, after `latency` seconds for each load.
+
+    With `keep`, what was asked before is answered at once: then nothing of the painting is in what is measured.
+    """
 
     name = "painter"
     source = "painter"
 
-    def __init__(self, latency: float = 0.0) -> None:
+    def __init__(self, latency: float = 0.0, *, keep: bool = False) -> None:
         self.latency = latency
+        self.kept: dict[GeoBox, ImageStack] | None = {} if keep else None
 
     def offers(self, sensor: str) -> bool:
         return True
@@ -35,7 +39,12 @@ class Painter:
         for part in parts:
             if self.latency:
                 time.sleep(self.latency)
-            yield _painted(request, part)
+            if self.kept is None:
+                yield _painted(request, part)
+                continue
+            if part not in self.kept:
+                self.kept[part] = _painted(request, part)
+            yield self.kept[part]
 
 
 def _painted(request: ImageRequest, part: GeoBox) -> ImageStack:

@@ -103,7 +103,7 @@ def get_embedding(
     spatial
         `BBox`, `PointBuffer`, `Polygon`, a shapely geometry or GeoJSON; `Regions` or a GeoDataFrame of one.
     temporal
-        The span of time; ``None`` takes 2022-06-01 to 2022-09-01, with a warning.
+        The span of time; ``None`` takes 2022-06-01 to 2022-09-01, of a product its newest year, with a warning.
     sensor, fetch
         What to feed the model instead of its default input, or a light override of it; not both.
     modality
@@ -111,7 +111,9 @@ def get_embedding(
     output
         ``OutputSpec.pooled()`` for a vector ``(D,)``, ``OutputSpec.grid()`` for ``(D, H, W)`` with coordinates.
     backend
-        ``"gee"``, ``"auto"``, ``"synthetic"``, the path of a STAC catalogue or of a folder of rasters, or a `Provider`.
+        ``"gee"`` (Earth Engine), ``"auto"`` (open STAC services, without an account), ``"earth-search"``,
+        ``"planetary-computer"``, a STAC URL, ``"synthetic"``, the path of a STAC catalogue or of a folder of rasters, a
+        plug-in's name, or a `Provider`. Of precomputed products: the URL or folder of a copy.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or any torch device.
     input_prep

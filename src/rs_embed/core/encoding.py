@@ -45,7 +45,7 @@ class Batch:
     coverage: NDArray[np.float32]
     """``(N, h, w)``: area fraction of each cell inside its region."""
     lonlat: NDArray[np.float64]
-    """``(N, 2)`` degrees of the windows' centres; NaN without a place."""
+    """``(N, 2)`` degrees of the windows' centres (of a model that is not told the place: the region's); NaN without."""
     pixel_lonlat: NDArray[np.float64] | None = None
     """``(N, H, W, 2)`` degrees of pixel centres, for models with the condition ``pixel_place``."""
 

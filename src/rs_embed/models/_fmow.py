@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rs_embed.core.model_spec import Source, Step
 from rs_embed.preprocess.steps import Affine, Normalize, Stretch8bit
+
+Sources = tuple[Source, ...]
 
 __all__ = [
     "GREY",
@@ -27,6 +30,7 @@ __all__ = [
     "STRETCH",
     "WHITE",
     "SentinelNormalize",
+    "rgb_sources",
 ]
 
 GSD_RANGE = (0.3, 5.0)
@@ -46,6 +50,16 @@ rule, brings land to 43 to 128; it is fixed, so that vectors of different places
 
 GREY = Stretch8bit(0.0, 255.0)
 """From grey levels that were averaged to larger pixels back to whole ones."""
+
+
+def rgb_sources(from_reflectance: tuple[Step, ...], from_grey: tuple[Step, ...], mean: Sequence[float]) -> Sources:
+    """Return what photographs' nets take: Sentinel-2 stretched to 8 bits, and NAIP; `mean` is of R, G, B in [0, 1]."""
+    return (
+        Source("sentinel-2-l2a", from_reflectance, trained_on=False),
+        Source("sentinel-2-l1c", from_reflectance, trained_on=False),
+        Source("naip", from_grey, trained_on=False, bands=("R", "G", "B"), fill=tuple(value * 255 for value in mean)),
+    )
+
 
 RGB_TO_NET = (Affine(1 / 255), Normalize(RGB_MEAN, RGB_STD))
 """From grey levels: ToTensor and Normalize, which the authors put before the resize."""

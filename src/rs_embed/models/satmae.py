@@ -28,6 +28,7 @@ from rs_embed.models._fmow import (
     STRETCH,
     WHITE,
     SentinelNormalize,
+    rgb_sources,
 )
 from rs_embed.preprocess.steps import Affine, Resize
 
@@ -121,17 +122,7 @@ MODELS = (
         aliases=("satmae_rgb",),
         inputs={
             "rgb": InputSpec(
-                sources=(
-                    Source("sentinel-2-l2a", _RGB, trained_on=False),
-                    Source("sentinel-2-l1c", _RGB, trained_on=False),
-                    Source(
-                        "naip",
-                        (GREY, *RGB_TO_NET, _RESIZED),
-                        trained_on=False,
-                        bands=("R", "G", "B"),
-                        fill=tuple(mean * 255 for mean in RGB_MEAN),
-                    ),
-                ),
+                sources=rgb_sources(_RGB, (GREY, *RGB_TO_NET, _RESIZED), RGB_MEAN),
                 bands=("B4", "B3", "B2"),
                 gsd=10.0,
                 gsd_range=GSD_RANGE,

@@ -24,11 +24,10 @@ from rs_embed.core.model_spec import (
     InputSpec,
     ModelSpec,
     Option,
-    Source,
     Variant,
     Window,
 )
-from rs_embed.models._fmow import GREY, GSD_RANGE, STRETCH, WHITE
+from rs_embed.models._fmow import GREY, GSD_RANGE, STRETCH, WHITE, rgb_sources
 from rs_embed.preprocess.steps import Affine, Normalize, Resize
 
 __all__ = ["MEAN", "MODELS", "SIDE", "STD", "TO_NET", "ScaleMae"]
@@ -112,17 +111,7 @@ MODELS = (
         aliases=("scalemae_rgb",),
         inputs={
             "rgb": InputSpec(
-                sources=(
-                    Source("sentinel-2-l2a", _STEPS, trained_on=False),
-                    Source("sentinel-2-l1c", _STEPS, trained_on=False),
-                    Source(
-                        "naip",
-                        (GREY, *_FROM_GREY),
-                        trained_on=False,
-                        bands=("R", "G", "B"),
-                        fill=tuple(mean * 255 for mean in MEAN),
-                    ),
-                ),
+                sources=rgb_sources(_STEPS, (GREY, *_FROM_GREY), MEAN),
                 bands=("B4", "B3", "B2"),
                 gsd=10.0,
                 gsd_range=GSD_RANGE,
