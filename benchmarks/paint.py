@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from rs_embed import BBox, PointBuffer
+from rs_embed import BBox
 from rs_embed.core.imagery import ImageRequest, ImageStack
 
 __all__ = ["SPAN", "Painter", "regions", "square"]
@@ -63,12 +63,13 @@ def _painted(request: ImageRequest, part: GeoBox) -> ImageStack:
     return ImageStack(pixels, valid, times, part, (), ((),) * frames, (valid.size, valid.size))
 
 
-def regions(count: int, side_px: int, gsd: float = 10.0) -> list[PointBuffer]:
-    """Return squares of so many pixels, on the central meridian of a zone, a kilometre or more apart."""
-    return [PointBuffer(9.0 + 0.002 * i, 45.0 + 0.02 * i, side_px * gsd / 2) for i in range(count)]
-
-
-def square(side_px: int, gsd: float = 10.0) -> BBox:
-    """Return a square of exactly so many pixels, on the lattice."""
-    left, bottom = 500_000.0 - side_px // 2 * gsd, 5_000_000.0
+def square(side_px: int, gsd: float = 10.0, place: int = 0) -> BBox:
+    """Return a square of exactly so many pixels, on the lattice, at one of several places apart."""
+    column, row = round(500_000 / gsd) - side_px // 2, round(5_000_000 / gsd) + 1200 * place
+    left, bottom = column * gsd, row * gsd
     return BBox(left, bottom, left + side_px * gsd, bottom + side_px * gsd, crs="EPSG:32632")
+
+
+def regions(count: int, side_px: int, gsd: float = 10.0) -> list[BBox]:
+    """Return squares of exactly so many pixels along the central meridian of a zone: nothing has to be resampled."""
+    return [square(side_px, gsd, i) for i in range(count)]
