@@ -73,12 +73,12 @@ class LocalFile:
 class RemoteFile(RangedFile):
     """A file behind a URL: what was read last is kept, ranges come at the same time."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, head: int = _HEAD) -> None:
         super().__init__(url)
         self._kept: OrderedDict[int, Bytes] = OrderedDict()
         self._bytes = 0
         try:
-            self.head = self.ask(0, _HEAD)
+            self.head = self.ask(0, head)
         except Fault as fault:
             raise told(url, fault) from fault
         self.key = f"{url}|{self.head.size}|{self.head.tag}"
@@ -186,12 +186,18 @@ class Store:
         with self._lock:
             found = self._open.get(path)
         if found is None or isinstance(found, LocalFile):
-            found = RemoteFile(f"{self.address}/{quote(path)}") if self.remote else LocalFile(Path(self.address) / path)
+            found = self.fresh(path)
             with self._lock:
                 self._open[path] = found
                 while len(self._open) > 256:
                     self._open.popitem(last=False)
         return found
+
+    def fresh(self, path: str, *, head: int = _HEAD) -> StoredFile:
+        """Open a file without keeping it open; of one behind a URL so many of its first bytes come with it."""
+        if self.remote:
+            return RemoteFile(f"{self.address}/{quote(path)}", head)
+        return LocalFile(Path(self.address) / path)
 
     def whole(self, path: str, *, keep: bool = False, sha256: str | None = None) -> Path | bytes:
         """Return a file as a path on this machine, or its bytes where it lies elsewhere and is not kept.
