@@ -6,12 +6,9 @@ A search is one ``value:compute`` for the cell of a degree and an interval; a pa
 
 from __future__ import annotations
 
-import importlib.util
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,47 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from rs_embed.core.errors import MissingExtraError, ProviderError
 from rs_embed.core.imagery import ImageRequest, ImageStack, Interval, Scene
 from rs_embed.core.sensors import SENSORS, Sensor
 from rs_embed.providers.base import SceneProvider
-from rs_embed.providers.earth_engine_catalog import DATASETS, Dataset, choose_dataset
+from rs_embed.providers.earth_engine_catalog import DATASETS, choose_dataset
+from rs_embed.providers.earth_engine_connection import EarthEngineConnection
 from rs_embed.providers.earth_engine_graph import (
     COUNTS,
-    BandGrid,
     Recipe,
     frame_image,
     single_image,
     used_scenes,
     used_words,
 )
-from rs_embed.providers.earth_engine_login import INSTALL, Login, find_login, missing_login
-from rs_embed.providers.earth_engine_rest import AT_ONCE, ONE, URL, EarthEngineSession, expired
-from rs_embed.providers.earth_engine_scenes import (
-    LISTED,
-    grids_graph,
-    listing_graph,
-    read_grids,
-    read_listing,
-    scene_of,
-)
-from rs_embed.providers.earth_engine_tiles import gather
-from rs_embed.providers.memo import Memo
-from rs_embed.providers.places import Box, search_boxes
+from rs_embed.providers.earth_engine_login import Login, choose_project, find_login, missing_login
+from rs_embed.providers.earth_engine_rest import AT_ONCE, URL
 from rs_embed.providers.selection import Chosen, Group, select_scenes
-from rs_embed.providers.sessions import ServiceError
 
 __all__ = ["EarthEngineProvider"]
-
-_LIFETIME = 3600.0
-"""Seconds for which a search is remembered: the catalogue grows."""
-_KEPT = 512
-_EARTH: Box = (-180.0, -90.0, 180.0, 90.0)
-_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-_SETUP = threading.Lock()
-
-Told = tuple[Mapping[str, Any], ...]
-Grids = Mapping[str, Mapping[str, BandGrid]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +66,7 @@ class EarthEngineProvider(SceneProvider):
         Google Cloud project that requests are counted on; None: that of EARTHENGINE_PROJECT, GOOGLE_CLOUD_PROJECT or
         of the login.
     credentials
-        Of google-auth; then a project has to be named.
+        Of google-auth, in place of a login of this machine.
     key
         A service account: the path of its JSON file, or the JSON. None and no ``credentials``: this machine's login.
     url
@@ -124,18 +98,13 @@ class EarthEngineProvider(SceneProvider):
         attempts: int = 5,
         call: str | None = None,
     ) -> None:
-        given = credentials is not None and project is not None
-        login = Login("credentials", None, str(project)) if given else find_login(project, key=key)
+        if credentials is not None:
+            login: Login | None = Login("the credentials that were given", None, choose_project(project))
+        else:
+            login = find_login(project, key=key)
         if login is None:
             raise missing_login(call)
-        if importlib.util.find_spec("ee") is None:
-            raise MissingExtraError(
-                f"backend='gee' needs earthengine-api, which is not installed: {INSTALL}, or use backend='auto'"
-            )
-        self._login, self._given, self._url, self._attempts = login, credentials, url, attempts
-        self._searches: Memo[Told] = Memo(_KEPT)
-        self._grids: Memo[Grids] = Memo(_KEPT)
-        self._connection: Memo[tuple[Any, EarthEngineSession]] = Memo(1)
+        self.connection = EarthEngineConnection(login, credentials=credentials, url=url, attempts=attempts)
 
     def offers(self, sensor: str) -> bool:
         """Whether Earth Engine has imagery of that sensor."""
@@ -144,25 +113,16 @@ class EarthEngineProvider(SceneProvider):
     def search(self, request: ImageRequest, interval: Interval) -> list[Scene]:
         """Return the scenes in ``interval`` near the footprint, as Earth Engine lists them."""
         dataset = choose_dataset(request.sensor, request.collection)
-        boxes = (_EARTH,) if dataset.worldwide or request.footprint is None else search_boxes(request.footprint)
-        always = dataset.static or interval[0] < _FIRST or interval[1] > _LAST
-        span = (_FIRST, _LAST) if always else interval
-        scenes: dict[str, Scene] = {}
-        for asset in dataset.ids:
-            for box in boxes:
-                fetch = partial(self._list, dataset, asset, box, span)
-                told = self._searches.get((asset, box, span), fetch, lifetime=lambda _: _LIFETIME)
-                scenes |= {scene.id: scene for scene in (scene_of(each, dataset, asset) for each in told)}
-        return list(scenes.values())
+        return self.connection.scenes(dataset, request.footprint, interval)
 
     def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> NDArray[np.float32]:
         """Return bands of one scene on a lattice; `load` has composites made on the server instead."""
         sensor = _sensor_of(scene)
-        grids = self._grids_of((scene,), tuple(bands))
+        grids = self.connection.grids((scene,), tuple(bands))
         recipe = Recipe(scene.item.dataset, sensor, tuple(bands), None, "none", geobox, grids)
-        ee, _ = self._ready()
-        expression = ee.serializer.encode(single_image(ee, recipe, scene))
-        found = self._pixels(expression, geobox, 5 * len(bands), scene.id)
+        expression = self.connection.encode(lambda ee: single_image(ee, recipe, scene))
+        names = [name for band in bands for name in (band, f"{band}_known")]
+        found = self.connection.pixels(expression, geobox, names, 5 * len(bands), scene.id)
         read = [np.where(found[f"{band}_known"] != 0, found[band], np.nan) for band in bands]
         return np.stack(read).astype(np.float32)
 
@@ -176,7 +136,7 @@ class EarthEngineProvider(SceneProvider):
         frames = [_complete(frame.groups, bands) for frame in chosen.frames]
         scenes = {scene.id: scene for groups in frames for group in groups for scene in group}
         masked = (sensor.mask_band,) if request.mask is not None and sensor.mask_band else ()
-        grids = self._grids_of(tuple(scenes.values()), (*bands, *masked))
+        grids = self.connection.grids(tuple(scenes.values()), (*bands, *masked))
         lattice = request.geobox if request.geobox is not None else parts[0]
         recipe = Recipe(dataset, sensor, bands, request.mask, request.composite, lattice, grids)
         graphs = [self._graph(recipe, groups) for groups in frames]
@@ -191,8 +151,7 @@ class EarthEngineProvider(SceneProvider):
         scenes = tuple(scene for group in groups for scene in group)
         if not scenes:
             return _Graph(scenes, {})
-        ee, _ = self._ready()
-        return _Graph(scenes, ee.serializer.encode(frame_image(ee, recipe, groups, scenes)))
+        return _Graph(scenes, self.connection.encode(lambda ee: frame_image(ee, recipe, groups, scenes)))
 
     def _frame(self, recipe: Recipe, part: GeoBox, graph: _Graph) -> _Frame:
         """A part of a frame, composited on the server."""
@@ -201,106 +160,19 @@ class EarthEngineProvider(SceneProvider):
             shape = tuple(int(side) for side in part.shape)
             return _Frame(np.zeros((len(recipe.bands), *shape), np.float32), np.zeros(shape, bool))
         what = f"{len(scenes)} scene{'s' * (len(scenes) > 1)} of {recipe.dataset.ids[0]}"
-        found = self._pixels(graph.expression, part, 4 * len(recipe.bands) + 5 + 4 * words, what)
+        names = (*recipe.bands, *COUNTS, *(f"used_{n}" for n in range(words)))
+        pixel_bytes = 4 * len(recipe.bands) + 5 + 4 * words
+        found = self.connection.pixels(graph.expression, part, names, pixel_bytes, what)
         pixels = np.stack([found[band] for band in recipe.bands]).astype(np.float32)
         valid = (found[COUNTS[0]] != 0) & np.isfinite(pixels).all(axis=0)
         bits = [int(np.bitwise_or.reduce(found[f"used_{n}"].astype(np.int32), axis=None)) for n in range(words)]
         clear, total = (int(found[name].sum(dtype=np.int64)) for name in COUNTS[1:])
         return _Frame(np.where(valid, pixels, np.float32(0)), valid, used_scenes(bits, scenes), clear, total)
 
-    def _pixels(self, expression: Mapping[str, Any], geobox: GeoBox, pixel_bytes: int, what: str) -> NDArray[Any]:
-        session = self._ready()[1]
-        return gather(lambda part: session.pixels(expression, part, what), geobox, pixel_bytes)
-
-    def _list(self, dataset: Dataset, asset: str, box: Box, interval: Interval) -> Told:
-        """What Earth Engine tells of the scenes of an interval; of very many, half by half."""
-        ee, session = self._ready()
-        graph = listing_graph(ee, dataset, asset, box, interval)
-        features = session.value(ee.serializer.encode(graph), f"scenes of {asset}")["features"]
-        middle = interval[0] + (interval[1] - interval[0]) / 2
-        if len(features) > LISTED and interval[0] < middle < interval[1] and not dataset.static:
-            halves = (interval[0], middle), (middle, interval[1])
-            return tuple(each for half in halves for each in self._list(dataset, asset, box, half))
-        return read_listing(features, dataset, asset)
-
-    def _grids_of(self, scenes: tuple[Scene, ...], bands: tuple[str, ...]) -> Grids:
-        """Where the pixels of the scenes lie, asked for once."""
-
-        def ask() -> Grids:
-            ee, session = self._ready()
-            wanted = tuple(dict.fromkeys("elevation" if band == "slope" else band for band in bands))
-            known = [scene for scene in scenes if set(wanted) & scene.bands]
-            answer = session.value(ee.serializer.encode(grids_graph(ee, known, wanted)), "where pixels lie")
-            return read_grids(answer, known, wanted)
-
-        return self._grids.get((tuple(scene.item.id for scene in scenes), bands), ask) if scenes else {}
-
-    def _ready(self) -> tuple[Any, EarthEngineSession]:
-        """The module, able to build graphs, and the session, once for all threads."""
-        return self._connection.get(None, self._connect)
-
-    def _connect(self) -> tuple[Any, EarthEngineSession]:
-        import ee
-
-        credentials = _credentials(self._login) if self._given is None else self._given
-        session = EarthEngineSession(credentials, self._login.project, url=self._url, attempts=self._attempts)
-        session.value(ONE, "login")  # what is wrong with login or project shows here
-        with _SETUP:
-            if not ee.data.is_initialized():  # a session of the user's own is left as it is
-                _initialize(credentials, self._url, self._login.project)
-        return ee, session
-
-
-def _initialize(credentials: Any, url: str, project: str) -> None:
-    """Have the library fetch what it needs to build graphs."""
-    import ee
-    from google.auth.exceptions import GoogleAuthError
-    from googleapiclient.errors import Error
-
-    try:
-        ee.Initialize(credentials, url=url, project=project)
-    except GoogleAuthError as error:
-        raise expired(str(error)) from error
-    except (ee.EEException, Error, OSError, ValueError) as error:
-        raise ServiceError(
-            f"earthengine-api could not be set up for the project {project!r} ({error}); try again, update it "
-            "(pip install -U earthengine-api), or use backend='auto'"
-        ) from error
-
 
 def _sensor_of(scene: Scene) -> Sensor:
     """The sensor whose dataset a scene is from."""
     return next(SENSORS[id] for id, known in DATASETS.items() if any(d == scene.item.dataset for d in known.values()))
-
-
-def _credentials(login: Login) -> Any:
-    """Google's credentials from what was found."""
-    import google.auth
-    from ee import oauth
-    from google.auth.exceptions import GoogleAuthError
-    from google.oauth2.credentials import Credentials
-    from google.oauth2.service_account import Credentials as AccountCredentials
-
-    key, scopes = dict(login.key or {}), oauth.SCOPES
-    kind = key.get("type", "authorized_user") if key else "default"
-    try:
-        if kind == "service_account":
-            return AccountCredentials.from_service_account_info(key, scopes=scopes)  # type: ignore[no-untyped-call]
-        if kind != "authorized_user":  # of the machine, or lent by another cloud: the library's own search finds them
-            return google.auth.default(scopes=scopes)[0]
-        return Credentials(  # type: ignore[no-untyped-call]
-            None,
-            refresh_token=key["refresh_token"],
-            token_uri=oauth.TOKEN_URI,
-            client_id=key.get("client_id", oauth.CLIENT_ID),
-            client_secret=key.get("client_secret", oauth.CLIENT_SECRET),
-            scopes=key.get("scopes", scopes),
-        )
-    except (GoogleAuthError, ValueError, KeyError) as error:
-        raise ProviderError(
-            f"backend='gee': the login that was found ({login.told_by}) cannot be used ({error}); download the key of "
-            "the service account again, or run `earthengine authenticate`"
-        ) from error
 
 
 def _complete(groups: Sequence[Group], bands: tuple[str, ...]) -> list[Group]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any
 
 from rs_embed.core.errors import ProviderError
 
-__all__ = ["Login", "find_login", "missing_login", "read_key"]
+__all__ = ["Login", "choose_project", "find_login", "missing_login", "read_key"]
 
 KEYS = ("EARTHENGINE_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS")
 """Variables with the path of a file of credentials, or its content."""
 PROJECTS = ("EARTHENGINE_PROJECT", "GOOGLE_CLOUD_PROJECT")
 INSTALL = 'pip install "rs-embed[gee]"'
+_GCLOUD = "gcloud auth application-default login"
+_PROJECT = re.compile(r"[a-z0-9]([a-z0-9.:-]{0,98}[a-z0-9])?", re.IGNORECASE)
+"""An id, of a domain's project with a colon and dots, or a number."""
 _MACHINE = Path("/sys/class/dmi/id/product_name")
 _ON_GOOGLE = ("K_SERVICE", "GCE_METADATA_HOST", "COLAB_RELEASE_TAG")
 
@@ -32,6 +36,11 @@ class Login:
     """Content of the file; None: the machine has them (application-default credentials of Google's own machines)."""
     project: str
     """Google Cloud project that requests are counted on."""
+
+    @property
+    def is_default(self) -> bool:
+        """Whether Google's own search for application-default credentials finds the same."""
+        return self.key is None or self.told_by in (KEYS[1], _GCLOUD)
 
     def fingerprint(self) -> str:
         """Return what changes with the login, and tells nothing of it."""
@@ -72,16 +81,43 @@ def find_login(project: str | None = None, *, key: str | Path | Mapping[str, Any
     if found is None:
         return None
     told_by, content = found
-    own = content or {}
-    named = next(filter(None, (os.environ.get(name) for name in PROJECTS)), None)
-    chosen = project or named or own.get("project") or own.get("quota_project_id") or own.get("project_id")
-    if not chosen:
+    return Login(told_by, content, choose_project(project, content, told_by))
+
+
+def choose_project(project: str | None, own: Mapping[str, Any] | None = None, told_by: str = "credentials") -> str:
+    """Return the project that requests are counted on: the one named, of the environment, or of the login.
+
+    Parameters
+    ----------
+    project
+        As the user names it; None: it is looked for.
+    own
+        Content of the login's file.
+    told_by
+        Where the login is from, for messages.
+
+    Raises
+    ------
+    ProviderError
+        If there is none, or it cannot be one.
+    """
+    told = own or {}
+    named = (os.environ.get(name, "").strip() for name in PROJECTS)
+    places = (*named, *(told.get(name) for name in ("project", "quota_project_id", "project_id")))
+    chosen = next(filter(None, places), None) if project is None else project
+    if chosen is None:
         raise ProviderError(
             f"backend='gee': a login was found ({told_by}) but no Google Cloud project to count requests on; name one "
             'with backend="gee:my-project", EARTHENGINE_PROJECT or `earthengine set_project my-project` '
             "(https://developers.google.com/earth-engine/guides/access says how to get one), or use backend='auto'"
         )
-    return Login(told_by, content, str(chosen))
+    found = str(chosen).strip()
+    if not _PROJECT.fullmatch(found):
+        raise ProviderError(
+            f"backend='gee': {found!r} is no id of a Google Cloud project (letters, digits and hyphens); name one with "
+            'backend="gee:my-project" or EARTHENGINE_PROJECT; https://console.cloud.google.com lists yours'
+        )
+    return found
 
 
 def _found(key: str | Path | Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any] | None] | None:
@@ -95,7 +131,7 @@ def _found(key: str | Path | Mapping[str, Any] | None) -> tuple[str, Mapping[str
     gcloud = Path(os.environ.get("CLOUDSDK_CONFIG") or home / "gcloud") / "application_default_credentials.json"
     for command, file in (
         ("earthengine authenticate", home / "earthengine" / "credentials"),
-        ("gcloud auth application-default login", gcloud),
+        (_GCLOUD, gcloud),
     ):
         if file.is_file():
             return command, read_key(file, f"`{command}`")
@@ -119,22 +155,24 @@ def read_key(key: str | Path | Mapping[str, Any], label: str) -> Mapping[str, An
     ProviderError
         If there is no such file, or it holds no credentials.
     """
-    if isinstance(key, Mapping):
-        return key
-    text = str(key)
     try:
-        if not text.lstrip().startswith("{"):
-            text = Path(text).expanduser().read_text(encoding="utf-8")
-        content = json.loads(text)
+        content = key if isinstance(key, Mapping) else json.loads(_text_of(str(key)))
     except (OSError, ValueError) as error:
         what = "is not JSON" if isinstance(error, ValueError) else f"cannot be read ({error.strerror})"
         raise ProviderError(
             f"backend='gee': {label} names a file of credentials that {what}; download the key of the service account "
             "again, correct the path, or run `earthengine authenticate`"
         ) from error
-    if not isinstance(content, dict) or not {"refresh_token", "private_key", "type"} & content.keys():
+    if not isinstance(content, Mapping) or not {"refresh_token", "private_key", "type"} & content.keys():
         raise ProviderError(
             f"backend='gee': {label} holds no credentials (neither refresh_token nor private_key); name the JSON key "
             "of a service account, or run `earthengine authenticate`"
         )
     return content
+
+
+def _text_of(key: str) -> str:
+    """The content of a file, or the key itself where it is JSON."""
+    if key.lstrip().startswith("{"):
+        return key
+    return Path(key).expanduser().read_text(encoding="utf-8-sig")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import threading
-from collections.abc import Mapping
+import tokenize
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,17 @@ from odc.geo.geobox import GeoBox
 from rs_embed.core.errors import ProviderError
 from rs_embed.providers.sessions import ServiceError, open_session, trouble
 
-__all__ = ["MOST_BYTES", "MOST_PIXELS", "ONE", "URL", "EarthEngineSession", "TooMuchError", "expired", "pixel_grid"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_PIXELS",
+    "ONE",
+    "URL",
+    "EarthEngineSession",
+    "TooMuchError",
+    "expired",
+    "pixel_grid",
+    "unexpected",
+]
 
 URL = "https://earthengine.googleapis.com"
 MOST_BYTES = 48 * 2**20
@@ -57,12 +69,12 @@ class EarthEngineSession:
     """
 
     def __init__(self, credentials: Any, project: str, *, url: str = URL, attempts: int = 5) -> None:
-        from google.auth.transport.requests import AuthorizedSession
+        from google.auth.transport.requests import AuthorizedSession, Request
 
         if getattr(credentials, "quota_project_id", None):
             credentials = credentials.with_quota_project(project)
         patient = open_session(attempts=attempts)
-        self._http = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+        self._http = AuthorizedSession(credentials, auth_request=Request(patient))  # type: ignore[no-untyped-call]
         for scheme in ("http://", "https://"):
             self._http.mount(scheme, patient.get_adapter(scheme))
         self._root = f"{url.rstrip('/')}/v1/projects/{project}"
@@ -90,7 +102,7 @@ class EarthEngineSession:
         except (ValueError, KeyError, TypeError) as error:
             raise trouble(f"Earth Engine ({what})", None, ValueError(str(error)), remedy=_HERE) from error
 
-    def pixels(self, expression: Expression, geobox: GeoBox, what: str) -> NDArray[Any]:
+    def pixels(self, expression: Expression, geobox: GeoBox, bands: Sequence[str], what: str) -> NDArray[Any]:
         """Return the bands of an image as a structured array ``(H, W)``.
 
         Raises
@@ -98,16 +110,25 @@ class EarthEngineSession:
         TooMuchError
             If it is more than one request can be.
         ProviderError
-            If it fails otherwise; the message says what to do.
+            If it fails otherwise, or the answer is not of that lattice or lacks one of ``bands``; the message says
+            what to do.
         """
         body = {"expression": expression, "fileFormat": "NPY", "grid": pixel_grid(geobox)}
         answer = self._post("image:computePixels", body, what)
         try:
-            found: NDArray[Any] = np.load(io.BytesIO(answer.content), allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise trouble(f"Earth Engine ({what})", None, ValueError(str(error)), remedy=_HERE) from error
-        if found.shape != tuple(geobox.shape) or found.dtype.names is None:
-            raise ServiceError(f"Earth Engine ({what}) answered with {found.shape} pixels, not {tuple(geobox.shape)}")
+            found = _read_npy(answer.content)
+        except ValueError as error:
+            if answer.content.lstrip()[:1] in (b"<", b"{"):
+                raise trouble(f"Earth Engine ({what})", None, error, remedy=_HERE) from error
+            raise unexpected(what, str(error)) from error
+        wanted = tuple(int(side) for side in geobox.shape)
+        if found.shape != wanted:
+            raise unexpected(what, f"pixels of the shape {found.shape}, not {wanted}")
+        lacking = [band for band in bands if band not in (found.dtype.names or ())]
+        if lacking:
+            raise unexpected(what, f"pixels without the band {lacking[0]!r}")
+        if wrong := [band for band in bands if found.dtype[band].kind not in "biuf"]:
+            raise unexpected(what, f"the band {wrong[0]!r} as {found.dtype[wrong[0]]}, which is no number")
         return found
 
     def _post(self, method: str, body: Mapping[str, Any], what: str) -> requests.Response:
@@ -128,6 +149,31 @@ class EarthEngineSession:
         if answer.status_code != 200:
             raise _refusal(answer, what, self._project)
         return answer
+
+
+def _read_npy(content: bytes) -> NDArray[Any]:
+    """The array of an NPY file; its size is checked before anything is made of it."""
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, SyntaxError, TypeError, EOFError, struct.error, tokenize.TokenError) as error:
+        raise ValueError(f"something that is no NPY array ({_start_of(content)})") from error
+    wanted, got = int(np.prod(shape, dtype=object)) * dtype.itemsize, len(content) - stream.tell()
+    if dtype.hasobject or wanted != got:
+        raise ValueError(f"{got} bytes of pixels, not {wanted}: the answer is cut off or damaged")
+    return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
+
+
+def _start_of(content: bytes) -> str:
+    """How an answer begins, in characters that can be printed."""
+    return repr(content[:40].decode("ascii", "replace"))
+
+
+def unexpected(what: str, detail: str) -> ServiceError:
+    """Return the error of an answer that says something else than was asked for."""
+    return ServiceError(f"Earth Engine ({what}) answered with {_short(detail)}; try again later, or {_HERE}")
 
 
 def pixel_grid(geobox: GeoBox) -> dict[str, Any]:
@@ -152,11 +198,15 @@ def expired(said: str) -> ProviderError:
 
 
 _TOO_MUCH = (
-    r"request size|50331648|memory limit|memory capacity|computation timed out|time out|deadline|"
-    r"too many (bytes|pixels)|too large"
+    r"total request size|pixel grid dimensions|50331648|memory limit|memory capacity|computation timed out|"
+    r"time out|deadline|too many (bytes|pixels)|(region|grid|image|response) .{0,40}too large"
 )
 
 _MEANINGS = (
+    (
+        r"requires a quota project|no (client )?project",
+        'the login names no project that Google accepts ({project!r}): name yours, backend="gee:my-project"',
+    ),
     (
         r"has not been used in project|SERVICE_DISABLED|API .{0,40}disabled",
         "the Earth Engine API is not enabled in the project {project!r}: enable it at "
@@ -179,6 +229,10 @@ _MEANINGS = (
     (
         r"band pattern|no band named|did not match any bands",
         "there is no such band: check SensorSpec.bands",
+    ),
+    (
+        r"payload size|expression .{0,60}too (large|complex|deep)",
+        "too many scenes in one frame: ask for a shorter time, or a lower cloudy_pct",
     ),
     (
         r"quota|rate limit|too many requests|concurrent",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 __all__ = ["Memo"]
 
@@ -24,6 +26,9 @@ class _Entry(Generic[T]):
     """Moment of `time.monotonic` from which it is fetched again."""
 
 
+_ALL: WeakSet[Memo[Any]] = WeakSet()
+
+
 class Memo(Generic[T]):
     """Values by key; the least recently used go first, failures are not kept.
 
@@ -37,6 +42,7 @@ class Memo(Generic[T]):
         self._size = size
         self._entries: OrderedDict[Hashable, _Entry[T]] = OrderedDict()
         self._lock = threading.Lock()
+        _ALL.add(self)
 
     def get(self, key: Hashable, fetch: Callable[[], T], *, lifetime: Callable[[T], float] | None = None) -> T:
         """Return the value of ``key``; who comes first fetches it, who comes meanwhile waits for it.
@@ -63,3 +69,17 @@ class Memo(Generic[T]):
         """Drop a value."""
         with self._lock:
             self._entries.pop(key, None)
+
+    def forget_unfinished(self) -> None:
+        """Drop what other threads are fetching: a forked process has none of them."""
+        self._lock = threading.Lock()
+        for key in [key for key, entry in self._entries.items() if entry.lock.locked()]:
+            del self._entries[key]
+
+
+def _forget_unfinished() -> None:
+    for memo in list(_ALL):
+        memo.forget_unfinished()
+
+
+os.register_at_fork(after_in_child=_forget_unfinished)
