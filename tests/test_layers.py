@@ -35,7 +35,7 @@ IN_FUNCTIONS = {("models", "nets"), ("models", "torch"), ("api", "inference")}  
 HOMES = {
     "torch": ("nets", "inference", "models"),
     "rasterio": ("providers.raster", "providers.local", "providers.products.rasters", "store"),
-    "ee": ("providers.earth_engine",),
+    "ee": ("providers.earth_engine_connection",),
     "pystac_client": ("providers.stac",),
 }
 HEAVY = {"odc", "pyproj", "shapely", "xarray"}

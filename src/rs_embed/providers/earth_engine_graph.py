@@ -4,7 +4,7 @@ The policy is that of `rs_embed.providers.composite` and `rs_embed.providers.res
 server. What differs: beside pixels without data an interpolated band takes the nearest pixel, where we weigh the
 neighbours that are left; at the seam of two elevation tiles the slope is taken across it; and coordinates are
 transformed as exactly as the server does it. The graph is built with the module ``ee``, which is handed in: it has its
-home in `rs_embed.providers.earth_engine`.
+home in `rs_embed.providers.earth_engine_connection`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What Earth Engine is asked about its scenes, and scenes from its answers.
 
-The module ``ee`` is handed in: it has its home in `rs_embed.providers.earth_engine`.
+The module ``ee`` is handed in: it has its home in `rs_embed.providers.earth_engine_connection`.
 """
 
 from __future__ import annotations
