@@ -26,29 +26,35 @@ def open_url(asset: Mapping[str, Any], item: Item, base: str) -> tuple[str | Non
     """
     why = "it has no file"
     for href in _hrefs(asset):
-        parts = urlsplit(href)
+        url = urljoin(base, href)
+        parts = urlsplit(url)
         if parts.scheme in ("http", "https"):
-            return href, ""
+            return url, ""
         if parts.scheme == "":
-            return urljoin(base, href), ""
+            why = f"the address {href!r} of its file says not of which server, nor does the item"
+            continue
         if parts.scheme == "gs":
             return f"https://storage.googleapis.com/{parts.netloc}{parts.path}", ""
         if parts.scheme == "s3" and not _paid(parts.netloc, item):
             region = item.get("properties", {}).get("storage:region")
             host = f"s3.{region}.amazonaws.com" if region else "s3.amazonaws.com"
             return f"https://{parts.netloc}.{host}{parts.path}", ""
-        paid = f"s3://{parts.netloc}, whose reader pays" if parts.scheme == "s3" else f"{parts.scheme}://{parts.netloc}"
-        why = f"its files lie in {paid}: they cannot be read without an account there"
+        place = f"{parts.scheme}://{parts.netloc}"
+        why = (
+            f"its files lie in {place}, whose reader pays: they cannot be read without an account there"
+            if parts.scheme == "s3"
+            else f"its files lie at {place}, where nothing can be read from here"
+        )
     return None, why
 
 
 def _hrefs(asset: Mapping[str, Any]) -> Iterator[str]:
     """The asset's own address, then its alternates (STAC's alternate-assets extension)."""
     if asset.get("href"):
-        yield str(asset["href"])
+        yield str(asset["href"]).strip()
     for other in (asset.get("alternate") or {}).values():
         if isinstance(other, Mapping) and other.get("href"):
-            yield str(other["href"])
+            yield str(other["href"]).strip()
 
 
 def _paid(bucket: str, item: Item) -> bool:

@@ -125,12 +125,20 @@ SERVICES: Mapping[str, Service] = {s.name: s for s in (EARTH_SEARCH, PLANETARY_C
 
 
 def service_at(url: str) -> Service:
-    """Return the service at an address: one of ours with what we know of it, else one that is asked what it has."""
+    """Return the service at an address: one of ours with what we know of it, else one that is asked what it has.
+
+    Raises
+    ------
+    ProviderError
+        If the address names no host.
+    """
     address = url.strip().rstrip("/")
     for known in SERVICES.values():
         if address.lower() == known.url:
             return known
     host = without_secrets(address).partition("://")[2].partition("/")[0]
+    if not host:
+        raise ProviderError(f"the address {url!r} names no host; give a STAC API's, such as {EARTH_SEARCH.url}")
     return Service(host, host, address)
 
 

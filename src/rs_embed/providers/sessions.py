@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import Any
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from rs_embed.core.errors import ProviderError
@@ -18,7 +21,11 @@ TIMEOUT = (5.0, 20.0)
 """Seconds to connect, and between bytes of an answer."""
 LONGEST_WAIT = 10.0
 """Seconds that a ``Retry-After`` may make us wait."""
+SLOWEST = 10_000.0
+"""Bytes a second below which an answer that takes longer than the second of `TIMEOUT` is given up."""
 _WORTH_RETRYING = (429, 500, 502, 503, 504)
+_KEEPING = {301: 308, 302: 307}
+"""Redirections, and those that say the same but keep method and body (RFC 9110, 15.4)."""
 
 
 class ServiceError(ProviderError):
@@ -29,13 +36,20 @@ class _Patience(Retry):
     """Waits as long as the server asks, within reason."""
 
     def get_retry_after(self, response: Any) -> float | None:
-        """Return the seconds that the answer asks for."""
-        told = super().get_retry_after(response)
+        """Return the seconds that the answer asks for; None where it does not say them."""
+        try:
+            told = super().get_retry_after(response)
+        except InvalidHeader:
+            told = None
         return None if told is None else min(float(told), LONGEST_WAIT)
 
 
 class _Adapter(HTTPAdapter):
-    """Trusts the authorities of SSL_CERT_FILE, which requests itself does not look at."""
+    """Trusts the authorities of SSL_CERT_FILE, which requests itself does not, and goes on searching where it is sent.
+
+    A search by POST that is sent elsewhere with 301 or 302 would arrive there as a GET without what is searched, and
+    its answer would look like one.
+    """
 
     def send(
         self,
@@ -48,7 +62,27 @@ class _Adapter(HTTPAdapter):
     ) -> requests.Response:
         """Send a request."""
         trusted = os.environ.get("SSL_CERT_FILE") if verify is True else None
-        return super().send(request, stream, timeout, trusted or verify, cert, proxies)
+        response = super().send(request, stream, timeout, trusted or verify, cert, proxies)
+        if request.method == "POST":
+            response.status_code = _KEEPING.get(response.status_code, response.status_code)
+        return _whole(response) if not stream else response
+
+
+def _whole(response: requests.Response) -> requests.Response:
+    """Read an answer's body, unless it comes in drops: `TIMEOUT` is between bytes."""
+    begun, parts, have = time.monotonic(), list[bytes](), 0
+    try:
+        while part := response.raw.read1(2**16, decode_content=True):
+            parts.append(part)
+            have, passed = have + len(part), time.monotonic() - begun
+            if passed > TIMEOUT[1] and have < passed * SLOWEST:
+                raise requests.exceptions.ReadTimeout(f"timed out: only {have / passed / 1000:.3g} kB/s arrive")
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.exceptions.ConnectionError(error, request=response.request) from error
+    finally:
+        response.raw.release_conn() if response.raw.closed else response.close()
+    response._content = b"".join(parts)
+    return response
 
 
 def open_session(*, attempts: int = 3) -> requests.Session:

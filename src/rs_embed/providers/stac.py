@@ -29,7 +29,8 @@ from rs_embed.providers.places import Box, exact_boxes, search_boxes
 from rs_embed.providers.selection import ALWAYS
 from rs_embed.providers.services import Collection, Service, choose_collections, refusal, service_at, without_secrets
 from rs_embed.providers.sessions import TIMEOUT, ServiceError, open_session, trouble
-from rs_embed.providers.stac_items import item_version
+from rs_embed.providers.stac_items import item_collection, item_version
+from rs_embed.providers.stac_pages import listed
 from rs_embed.providers.stac_scenes import read_scene, scene_of
 from rs_embed.providers.tokens import Signer
 
@@ -124,7 +125,8 @@ class STACProvider(SceneProvider):
 
             def fetch(box: Box = box) -> tuple[Scene, ...]:
                 items = self._items(collections, box, interval, HINTS if hint else MOST)
-                return self._scenes(items, request.sensor, request.collection, collections)
+                what = f"what it lists of {', '.join(collections)}"
+                return self._ask(what, lambda: self._scenes(items, request.sensor, request.collection, collections))
 
             scenes = self._searches.get(key, fetch, lifetime=lambda _: _lifetime(interval))
             found |= {scene.id: scene for scene in scenes}
@@ -163,11 +165,10 @@ class STACProvider(SceneProvider):
         if entry.search is None:
             return sorted({str(item.get("collection")) for item in entry.items})
 
-        def listed() -> list[str]:
-            pages = self._io.get_pages(entry.collections)
-            return [str(each["id"]) for page in pages for each in page["collections"]]
+        def ids() -> list[str]:
+            return [str(each["id"]) for each in listed(self._io.request, entry.collections, "collections")]
 
-        return self._ask("its list of collections", listed)
+        return self._ask("its list of collections", ids)
 
     def _items(self, collections: Sequence[str], box: Box, interval: Interval, most: int) -> list[Item]:
         """Items of a box and an interval; an interval's end is part of STAC's."""
@@ -184,9 +185,11 @@ class STACProvider(SceneProvider):
                 bbox=list(box),
                 datetime=_span(interval),
                 limit=min(PAGE, most),
-                max_items=most,
             )
-            return [_checked(item) for page in search.pages_as_dicts() for item in page["features"]]
+            told = search.get_parameters()
+            found = listed(self._io.request, str(entry.search), "features", method=entry.method, parameters=told)
+            checked = (_checked(item, collections) for item in islice(found, most))
+            return [item for item in checked if item["collection"] in collections]
 
         found = self._ask(f"the search in {', '.join(collections)}", searched)
         if most == MOST and len(found) >= MOST:
@@ -211,9 +214,10 @@ class STACProvider(SceneProvider):
         if not searches:
             return _Entry(None, items=tuple(islice(_walk(url, self._io), MOST)))
         post = [link for link in searches if str(link.get("method", "")).upper() == "POST"]
-        data = next((link["href"] for link in links if link.get("rel") == "data"), f"{url}/collections")
-        search = urljoin(f"{url}/", str((post or searches)[0]["href"]))
-        return _Entry(search, "POST" if post else "GET", urljoin(f"{url}/", str(data)))
+        base = f"{url.partition('?')[0].rstrip('/')}/"
+        data = next((link["href"] for link in links if link.get("rel") == "data"), "collections")
+        search = urljoin(base, str((post or searches)[0]["href"]))
+        return _Entry(search, "POST" if post else "GET", urljoin(base, str(data)))
 
     def _ask(self, what: str, call: Callable[[], T]) -> T:
         """Call the service; what goes wrong becomes our own error, and one that does not work rests for a while."""
@@ -227,7 +231,7 @@ class STACProvider(SceneProvider):
             failure = trouble(subject, getattr(error, "status_code", None), cause, remedy="choose another backend")
         except json.JSONDecodeError as error:
             failure = trouble(subject, None, error, remedy="choose another backend")
-        except (pystac.STACError, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (pystac.STACError, AttributeError, LookupError, TypeError, ValueError) as error:
             failure = ServiceError(f"{subject} is not as STAC has it ({error}); check the address {address}")
         else:
             self._down = None
@@ -262,12 +266,12 @@ def _by_sensor(ids: Iterable[str]) -> dict[str, tuple[Collection, ...]]:
     return {sensor: tuple(listed) for sensor, listed in found.items()}
 
 
-def _checked(item: Any) -> Item:
-    """The item, if it is one at all."""
+def _checked(item: Any, collections: Sequence[str]) -> Item:
+    """The item, if it is one at all; one without a collection is of the only one that was searched."""
     if not all(isinstance(item[name], Mapping) for name in ("properties", "assets")):
         raise TypeError(f"item {item.get('id')!r} without properties or assets")
-    found: Item = item
-    return found
+    only = collections[0] if len(collections) == 1 else ""
+    return item if item.get("collection") else {**item, "collection": item_collection(item) or only}
 
 
 class _Reader(pystac.stac_io.DefaultStacIO):

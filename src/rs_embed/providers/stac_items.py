@@ -84,6 +84,8 @@ def item_bands(item: Item, sensor: Sensor) -> dict[str, tuple[ItemBand, ...]]:
     table = sensor.names()
     ranked: dict[str, list[tuple[int, int, ItemBand]]] = {}
     for order, (key, asset) in enumerate(item.get("assets", {}).items()):
+        if not isinstance(asset, Mapping):
+            continue
         if key.lower() == "qa" and sensor.id.startswith("landsat"):
             continue  # Planetary Computer's surface temperature uncertainty, not QA_PIXEL
         if {"thumbnail", "overview", "visual"} & set(asset.get("roles") or ()) or not asset.get("href"):
@@ -148,7 +150,9 @@ def item_footprint(item: Item) -> Any:
         return _boxed(item)
     try:
         outline = shape(geometry)
-    except (IndexError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
+        if outline.is_empty:
+            return _boxed(item)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
         return _boxed(item)  # such as Planetary Computer's Sentinel-1 near 180°: rings without their polygon
     if not outline.is_valid:
         outline = shapely.make_valid(outline)

@@ -1,0 +1,271 @@
+"""What STAC APIs answer besides what they should: pages, redirections, errors with a status of 200, malformed items."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from range_server import RangeServer
+from real_catalogue import CATALOGUE, ask, load, real_items
+from servers import Front
+
+from rs_embed.core.errors import NoImageryError, ProviderError
+from rs_embed.core.imagery import ImageStack
+from rs_embed.providers import sessions
+from rs_embed.providers.hrefs import open_url
+from rs_embed.providers.local import open_local
+from rs_embed.providers.sessions import ServiceError
+from rs_embed.providers.stac import open_stac
+
+Item = dict[str, Any]
+Answer = tuple[int, bytes, dict[str, str]]
+Search = Callable[["Odd", str, dict[str, Any]], Any]
+
+
+@dataclass
+class Odd(Front):
+    """A STAC API whose search is a function of its method and of what it is asked: the body, or the query."""
+
+    search: Search = lambda *_: {}
+    collections: Any = field(default_factory=lambda: {"collections": [{"id": "sentinel-2-l2a"}]})
+    method: str = "POST"
+
+    def answer(self, method: str, path: str, body: bytes) -> Answer:
+        place = urlsplit(path)
+        with self.lock:
+            self.requests.append((method, path))
+        if place.path == "/":
+            links = [
+                {"rel": "search", "href": "./search", "method": self.method},
+                {"rel": "data", "href": "collections"},
+            ]
+            return 200, json.dumps({"type": "Catalog", "links": links}).encode(), {}
+        if place.path == "/collections":
+            return 200, json.dumps(self.collections).encode(), {}
+        asked = json.loads(body or b"{}") | {key: each[0] for key, each in parse_qs(place.query).items()}
+        told = self.search(self, method, asked)
+        return told if isinstance(told, tuple) else (200, json.dumps(told).encode(), {})
+
+
+def page(items: list[Item], *following: Item) -> Item:
+    return {"type": "FeatureCollection", "features": items, "links": list(following)}
+
+
+@pytest.fixture(scope="module")
+def items(test_data: Path, files: RangeServer) -> list[Item]:
+    return real_items(test_data, files)
+
+
+@pytest.fixture(scope="module")
+def right(test_data: Path) -> ImageStack:
+    return load(open_local(test_data / CATALOGUE), ask())
+
+
+def same(found: ImageStack, right: ImageStack) -> None:
+    np.testing.assert_array_equal(found.valid, right.valid)
+    np.testing.assert_array_equal(found.pixels, right.pixels)
+    assert right.valid.mean() > 0.7
+
+
+# --- pages -------------------------------------------------------------------------------------------------------
+
+
+def by_body(items: list[Item]) -> Search:
+    def search(api: Odd, _: str, asked: dict[str, Any]) -> Item:
+        at = int(asked.get("token", 0))
+        rest = {"rel": "next", "href": f"{api.url}/search", "method": "POST", "body": {**asked, "token": at + 3}}
+        return page(items[at : at + 3], *([rest] if at + 3 < len(items) else []))
+
+    return search
+
+
+def merged(items: list[Item]) -> Search:
+    def search(api: Odd, _: str, asked: dict[str, Any]) -> Item:
+        at = int(asked.get("token", 0))
+        assert asked["bbox"] and asked["collections"] == ["sentinel-2-l2a"]
+        rest = {"rel": "next", "href": "/search", "method": "POST", "merge": True, "body": {"token": at + 3}}
+        return page(items[at : at + 3], *([rest] if at + 3 < len(items) else []))
+
+    return search
+
+
+def by_query(items: list[Item]) -> Search:
+    def search(api: Odd, method: str, asked: dict[str, Any]) -> Item:
+        at = int(asked.get("token", 0))
+        assert method == "GET" and (at or asked["collections"] == "sentinel-2-l2a")
+        return page(items[at : at + 3], *([{"rel": "next", "href": f"?token={at + 3}"}] if at + 3 < len(items) else []))
+
+    return search
+
+
+def empty_first(items: list[Item]) -> Search:
+    def search(api: Odd, _: str, asked: dict[str, Any]) -> Item:
+        if "token" in asked:
+            return page(items)
+        return page([], {"rel": "next", "href": "/search", "method": "POST", "body": {"token": "all"}})
+
+    return search
+
+
+@pytest.mark.parametrize(
+    ("pages", "method"), [(by_body, "POST"), (merged, "POST"), (by_query, "GET"), (empty_first, "POST")]
+)
+def test_every_page_is_read(pages: Callable[..., Search], method: str, items: list[Item], right: ImageStack) -> None:
+    with Odd(search=pages(items), method=method) as api:
+        same(load(open_stac(api.url), ask()), right)
+
+
+def circle(api: Odd, _: str, asked: dict[str, Any]) -> Item:
+    return page([], {"rel": "next", "href": "/search", "method": "POST", "body": asked})
+
+
+def endless(api: Odd, _: str, asked: dict[str, Any]) -> Item:
+    return page([], {"rel": "next", "href": "/search", "method": "POST", "body": {"n": asked.get("n", 0) + 1}})
+
+
+@pytest.mark.parametrize(("pages", "said"), [(circle, "round in a circle"), (endless, "pages in a row are empty")])
+def test_pages_without_an_end(pages: Search, said: str) -> None:
+    with Odd(search=pages) as api:
+        with pytest.raises(ServiceError, match=said):
+            load(open_stac(api.url), ask())
+        assert len(api.requests) < 30
+
+
+# --- answers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"code": "InternalServerError", "description": "out of memory"}, {"features": None}, None, "no", 5]
+)
+def test_an_error_that_comes_as_a_success_is_not_no_imagery(told: Any) -> None:
+    with Odd(search=lambda *_: told) as api:
+        with pytest.raises(ServiceError, match=r"it answers without features: ") as caught:
+            load(open_stac(api.url), ask())
+        assert not isinstance(told, dict) or str(told.get("description", "")) in str(caught.value)
+
+
+def test_a_list_of_collections_that_is_none() -> None:
+    said = r"its list of collections .* without collections: .*Forbidden"
+    with Odd(collections={"message": "Forbidden"}) as api, pytest.raises(ServiceError, match=said):
+        load(open_stac(api.url), ask())
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_search_that_is_sent_elsewhere_stays_a_search(status: int, items: list[Item], right: ImageStack) -> None:
+    def there(_: Odd, method: str, asked: dict[str, Any]) -> Item:
+        return page(items if method == "POST" and asked.get("bbox") else items[:1])
+
+    with Odd(search=there) as new, Odd(search=lambda *_: (status, b"", {"Location": f"{new.url}/search"})) as old:
+        same(load(open_stac(old.url), ask()), right)
+
+
+def test_answers_that_are_packed(items: list[Item], right: ImageStack) -> None:
+    packed = gzip.compress(json.dumps(page(items)).encode())
+    with Odd(search=lambda *_: (200, packed, {"Content-Encoding": "gzip"})) as api:
+        same(load(open_stac(api.url), ask()), right)
+    broken = Odd(search=lambda *_: (200, b"not packed at all", {"Content-Encoding": "gzip"}))
+    with broken as api, pytest.raises(ServiceError, match=r"sentinel-2-l2a cannot be reached .*gzip"):
+        load(open_stac(api.url), ask())
+
+
+def test_an_answer_in_drops_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drip(door: socket.socket) -> None:
+        guest, _ = door.accept()
+        with guest, contextlib.suppress(OSError):  # until the guest has gone
+            guest.recv(2**16)
+            guest.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            for _ in range(100):
+                time.sleep(0.05)
+                guest.sendall(b" ")
+
+    monkeypatch.setattr(sessions, "TIMEOUT", (5.0, 0.3))
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        thread = threading.Thread(target=drip, args=(door,), daemon=True)
+        thread.start()
+        with pytest.raises(ServiceError, match="did not answer in time"):
+            open_stac(f"http://127.0.0.1:{door.getsockname()[1]}").offers("sentinel-2-l2a")
+        thread.join(10)
+
+
+def test_a_key_in_the_address_is_no_part_of_the_paths(items: list[Item], right: ImageStack) -> None:
+    with Odd(search=lambda *_: page(items)) as api:
+        same(load(open_stac(f"{api.url}/?key=secret"), ask()), right)
+
+
+def test_an_address_without_a_host() -> None:
+    with pytest.raises(ProviderError, match=r"'http:///v1' names no host; give a STAC API's"):
+        open_stac("http:///v1")
+
+
+# --- items -------------------------------------------------------------------------------------------------------
+
+
+def test_items_of_other_collections_do_not_count(items: list[Item], right: ImageStack) -> None:
+    """An API that ignores ``collections``: level 1C taken for 2A would be pixels of another meaning."""
+    other = deepcopy(next(each for each in items if "33TWM_20230815" in each["id"]))
+    other |= {"id": "another", "collection": "sentinel-2-l1c"}
+    other["properties"] |= {"s2:product_uri": "", "datetime": "2023-08-11T10:00:00Z"}
+    with Odd(search=lambda *_: page([*items, other])) as api:
+        same(load(open_stac(api.url), ask()), right)
+    with Odd(search=lambda *_: page([other])) as api, pytest.raises(NoImageryError):
+        load(open_stac(api.url), ask())
+
+
+def test_items_without_a_collection_are_of_the_one_that_was_searched(items: list[Item], right: ImageStack) -> None:
+    bare = [{key: value for key, value in each.items() if key != "collection"} for each in items]
+    with Odd(search=lambda *_: page(bare)) as api:
+        same(load(open_stac(api.url), ask()), right)
+
+
+MALFORMED: dict[str, Callable[[Item], Any]] = {
+    "outline without points": lambda item: item.update(geometry={"type": "Polygon", "coordinates": []}),
+    "outline in words": lambda item: item.update(geometry="POLYGON ((0 0, 1 1, 1 0, 0 0))"),
+    "no outline at all": lambda item: item.update(geometry=None, bbox=None),
+    "asset of nothing": lambda item: item["assets"].update(red2=None, blue2="http://127.0.0.1/blue.tif"),
+    "projection that lies": lambda item: item["properties"].update({"proj:epsg": 32601, "proj:shape": [1, 1]}),
+    "blanks around an address": lambda item: item["assets"]["red"].update(href=f" {item['assets']['red']['href']}\n"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_items_that_are_wrong_where_it_does_not_matter(case: str, items: list[Item], right: ImageStack) -> None:
+    wrong = deepcopy(items)
+    for each in wrong:
+        MALFORMED[case](each)
+    with Odd(search=lambda *_: page(wrong)) as api:
+        same(load(open_stac(api.url), ask()), right)
+
+
+@pytest.mark.parametrize("bounds", [["a", "b", "c", "d"], [None, 0, 1, 2]])
+def test_items_that_make_no_sense(bounds: list[Any], items: list[Item]) -> None:
+    wrong = [{**each, "geometry": None, "bbox": bounds} for each in items]
+    said = "what it lists of sentinel-2-l2a is not as STAC has it"
+    with Odd(search=lambda *_: page(wrong)) as api, pytest.raises(ServiceError, match=said):
+        load(open_stac(api.url), ask())
+
+
+@pytest.mark.parametrize(
+    ("href", "said"),
+    [
+        ("./B04.tif", "'./B04.tif' of its file says not of which server"),
+        ("/data/B04.tif", "says not of which server"),
+        ("file:///data/B04.tif", r"lie at file://, where nothing can be read from here"),
+        ("abfs://box/B04.tif", r"lie at abfs://box, where nothing"),
+        ("s3://sentinel-s2-l2a/B04.tif", "whose reader pays"),
+    ],
+)
+def test_addresses_that_nobody_can_ask(href: str, said: str) -> None:
+    url, why = open_url({"href": href}, {}, "")
+    assert url is None and said in why
