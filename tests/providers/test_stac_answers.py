@@ -1,4 +1,4 @@
-"""What STAC APIs answer besides what they should: pages, redirections, errors with a status of 200, malformed items."""
+"""What STAC APIs and catalogues say besides what they should: odd pages, errors as successes, malformed items."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+import rasterio
 from range_server import RangeServer
 from real_catalogue import CATALOGUE, ask, load, real_items
 from servers import Front
@@ -24,6 +26,7 @@ from servers import Front
 from rs_embed.core.errors import NoImageryError, ProviderError
 from rs_embed.core.imagery import ImageStack
 from rs_embed.providers import sessions
+from rs_embed.providers.acquisitions import is_wanted
 from rs_embed.providers.hrefs import open_url
 from rs_embed.providers.local import open_local
 from rs_embed.providers.sessions import ServiceError
@@ -269,3 +272,92 @@ def test_items_that_make_no_sense(bounds: list[Any], items: list[Item]) -> None:
 def test_addresses_that_nobody_can_ask(href: str, said: str) -> None:
     url, why = open_url({"href": href}, {}, "")
     assert url is None and said in why
+
+
+# --- static catalogues -------------------------------------------------------------------------------------------
+
+TWICE = ("S2A_33TWM_20230815_0_L2A", "S2A_33TWM_20230815_1_L2A")
+LINKS = {"type": "Catalog", "id": "a", "stac_version": "1.0.0", "description": "a"}
+
+
+@pytest.fixture
+def twice(test_data: Path, tmp_path: Path) -> Path:
+    """A catalogue of one acquisition that was processed twice, the second time with 500 more."""
+    real, (old, new) = test_data / CATALOGUE / "sentinel-2-l2a" / TWICE[0], TWICE
+    told = json.loads((real / f"{old}.json").read_text())
+    told |= {"links": [], "assets": {k: a for k, a in told["assets"].items() if (real / a["href"]).is_file()}}
+    again = json.loads(json.dumps(told).replace(old, new).replace("_N0509_", "_N0511_").replace('"05.09"', '"05.11"'))
+    for name, item, more in ((old, told, 0), (new, again, 500)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.json").write_text(json.dumps(item))
+        for file in real.glob("*.tif"):
+            with rasterio.open(file) as dataset:
+                pixels, profile = dataset.read(), dataset.profile
+            with rasterio.open(tmp_path / name / file.name, "w", **profile) as dataset:
+                dataset.write(pixels if file.stem == "SCL" else np.where(pixels > 0, pixels + more, 0).astype("uint16"))
+    links = [{"rel": "item", "href": f"./{name}/{name}.json"} for name in TWICE]
+    (tmp_path / "catalog.json").write_text(json.dumps({**LINKS, "links": links}))
+    return tmp_path
+
+
+def test_what_was_processed_again_counts_once_wherever_it_lies(twice: Path, test_data: Path) -> None:
+    day = (datetime(2023, 8, 15, tzinfo=UTC), datetime(2023, 8, 16, tzinfo=UTC))
+    request = ask(intervals=(day,), bands=("B4",))
+    first = load(open_local(test_data / CATALOGUE), request)
+    with RangeServer(twice) as files:
+        found = [load(open_stac(files.url("catalog.json")), request), load(open_local(twice), request)]
+    (twice / "catalog.json").unlink()  # items beside their files, which nobody else claims then
+    found.append(load(open_local(twice), request))
+    for each in found:
+        assert [scene["id"] for scene in each.scenes[0]] == [TWICE[1]]
+        np.testing.assert_array_equal(each.pixels[each.valid[:, None]], first.pixels[first.valid[:, None]] + 500)
+
+
+def test_satellites_of_files_are_those_that_are_asked_for(test_data: Path) -> None:
+    def wanted(item: Item, asked: str | None) -> tuple[bool, bool]:
+        return is_wanted(item, "landsat-c2-l2", asked), is_wanted(item, "landsat-c2-l2", asked, own=True)
+
+    (path,) = (test_data / "landsat_scene").glob("*_stac.json")
+    tier_2 = json.loads(path.read_text())
+    assert wanted({**tier_2, "properties": {"landsat:collection_category": "T2"}}, None) == (False, True)
+    assert wanted(tier_2, "LANDSAT/LC09/C02/T1_L2") == (False, False)
+    assert wanted({"id": "LE07_L2SP_044033_20210329"}, "landsat") == (False, False)
+    assert wanted({"id": "my field in May"}, "LANDSAT/LC08/C02/T1_L2") == (False, True)
+
+
+def test_links_that_go_round_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "catalog.json").write_text(json.dumps({**LINKS, "links": [{"rel": "child", "href": "./b.json"}]}))
+    (tmp_path / "b.json").write_text(json.dumps({**LINKS, "links": [{"rel": "child", "href": "./catalog.json"}]}))
+    with pytest.raises(ProviderError, match=r"catalog\.json is not .*round in a circle"):
+        open_local(tmp_path)
+    with RangeServer(tmp_path) as files, pytest.raises(ServiceError, match=r"its first page does not end"):
+        open_stac(files.url("catalog.json")).offers("sentinel-2-l2a")
+
+
+def test_a_catalogue_that_is_a_list(tmp_path: Path) -> None:
+    (tmp_path / "catalog.json").write_text("[1, 2]")
+    with pytest.raises(ProviderError, match=r"no imagery in"):
+        open_local(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "said"),
+    [
+        ("status", 403, r"refused \(403\)"),
+        ("status", 404, r"not found \(404\)"),
+        ("status", 503, r"failed on the server \(503\)"),
+        ("html", 200, "did not answer with JSON"),
+    ],
+)
+def test_a_page_of_a_catalogue_that_cannot_be_had(test_data: Path, kind: str, status: int, said: str) -> None:
+    with RangeServer(test_data / CATALOGUE) as files:
+        files.break_(kind, status=status, path=f"{TWICE[0]}.json", headers={"Retry-After": "0"})
+        with pytest.raises(ProviderError, match=rf"{TWICE[0]}\.json.* {said}"):
+            load(open_stac(files.url("catalog.json")), ask())
+
+
+def test_a_catalogue_that_is_too_long_to_walk(test_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rs_embed.providers.stac.MOST", 9)
+    said = "the static catalogue has more than 9 items"
+    with RangeServer(test_data / CATALOGUE) as files, pytest.raises(ProviderError, match=said):
+        load(open_stac(files.url("catalog.json")), ask())

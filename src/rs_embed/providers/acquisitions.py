@@ -31,6 +31,7 @@ _SATELLITES: dict[str, tuple[str, ...]] = {
     "landsat-lc09-c02-t1-l2": ("LC09", "LC9"),
 }
 _SATELLITES |= {f"modis-061-{name}": (name[:3].upper(),) for name in ("mod09ga", "myd09ga", "mod09a1", "myd09a1")}
+_SATELLITE = re.compile(r"L[CEOT]0?\d|M[OY]D")
 _OF_SENSOR = {"landsat-c2-l2": ("LC08", "LC09", "LC8", "LC9"), "modis-09ga": ("MOD", "MYD")}
 
 
@@ -78,15 +79,27 @@ def newest(items: Iterable[Item], collections: Iterable[str]) -> list[Item]:
     return [item for _, item in best.values()]
 
 
-def is_wanted(item: Item, sensor: str, asked: str | None) -> bool:
+def is_wanted(item: Item, sensor: str, asked: str | None, *, own: bool = False) -> bool:
     """Return whether an item of a shared collection is of the sensor, and of the satellite that the name asks for.
 
     ``landsat-c2-l2`` holds Landsat 4 to 7 besides 8 and 9, and tier 2, which is not placed as well: only tier 1 of 8
     and 9 counts, as in ``LANDSAT/LC08/C02/T1_L2``. MODIS collections hold Terra and Aqua.
+
+    Parameters
+    ----------
+    item
+        Its id begins with the satellite.
+    sensor
+        Id of the sensor.
+    asked
+        What the user calls the collection.
+    own
+        Whether the files are the user's, who chose them: tier 2 counts, and what does not name a satellite.
     """
     if sensor not in _OF_SENSOR:
         return True
     name = (asked or "").strip().lower().replace("_", "-").replace("/", "-")
-    if not str(item.get("id")).upper().startswith(_SATELLITES.get(name, _OF_SENSOR[sensor])):
-        return False
-    return str(item.get("properties", {}).get("landsat:collection_category", "T1")).upper() == "T1"
+    told = str(item.get("id")).upper()
+    if not told.startswith(_SATELLITES.get(name, _OF_SENSOR[sensor])):
+        return own and _SATELLITE.match(told) is None
+    return own or str(item.get("properties", {}).get("landsat:collection_category", "T1")).upper() == "T1"

@@ -19,6 +19,7 @@ from rs_embed.core.errors import ProviderError
 from rs_embed.core.geometry import footprint_of
 from rs_embed.core.imagery import ImageRequest, Interval, Scene
 from rs_embed.core.sensors import SENSORS, Sensor
+from rs_embed.providers.acquisitions import is_wanted, newest
 from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.folders import SIDECAR, BandSource, FolderScene, folder_scenes, read_json
 from rs_embed.providers.harmonise import decoding_of_item
@@ -37,6 +38,8 @@ class _Entry:
     sensor: Sensor
     scene: Scene
     bands: Mapping[str, BandSource]
+    item: Item | None = None
+    """What is told of it in STAC: its id and properties."""
 
 
 class LocalProvider(SceneProvider):
@@ -89,7 +92,9 @@ class LocalProvider(SceneProvider):
         return [
             self._scene(number, entry)
             for number, entry in enumerate(self._entries)
-            if entry.sensor.id == request.sensor and start <= entry.scene.time < end
+            if entry.sensor.id == request.sensor
+            and start <= entry.scene.time < end
+            and (entry.item is None or is_wanted(entry.item, request.sensor, request.collection, own=True))
         ]
 
     def _scene(self, number: int, entry: _Entry) -> Scene:
@@ -154,7 +159,8 @@ def open_local(path: str | Path) -> LocalProvider:
         raise ProviderError(f"{place} does not exist; give a STAC catalog.json, or a folder of rasters")
     place = place.resolve()
     start = next((f for n in ("catalog.json", "collection.json") if (f := place / n).is_file()), place)
-    if start.is_file() and start.suffix.lower() == ".json" and read_json(start).get("type") != "Feature":
+    content = read_json(start) if start.is_file() and start.suffix.lower() == ".json" else None
+    if isinstance(content, dict) and content.get("type") != "Feature":
         entries, why = _from_items(_catalogue(start))
         source = start.parent.name if start.name == "catalog.json" else start.name
     else:
@@ -162,7 +168,7 @@ def open_local(path: str | Path) -> LocalProvider:
         source = start.name
     if not entries:
         raise ProviderError(_nothing(place, why))
-    return LocalProvider(source, entries)
+    return LocalProvider(source, _newest(entries))
 
 
 def _nothing(place: Path, why: list[str]) -> str:
@@ -184,6 +190,8 @@ def _catalogue(start: Path) -> Iterable[tuple[Item, Path]]:
                 item.to_dict(include_self_link=False, transform_hrefs=False),
                 Path(item.get_self_href() or start).parent,
             )
+    except RecursionError as error:
+        raise ProviderError(f"{start.name} is not a readable STAC catalogue: its links go round in a circle") from error
     except (pystac.STACError, pystac.STACTypeError, OSError, ValueError, KeyError) as error:
         raise ProviderError(f"{start.name} is not a readable STAC catalogue: {error}") from error
 
@@ -228,10 +236,17 @@ def _from_items(items: Iterable[tuple[Item, Path]]) -> tuple[list[_Entry], list[
                     break
         if bands:
             scene = item_scene(item, frozenset(bands), None, item_footprint(item))
-            entries.append(_Entry(sensor, scene, bands))
+            about = {key: item.get(key) for key in ("id", "collection", "properties")}
+            entries.append(_Entry(sensor, scene, bands, about))
         else:
             why[f"none of the files of item {item.get('id')} is here"] = None
     return entries, list(why)
+
+
+def _newest(entries: list[_Entry]) -> list[_Entry]:
+    """The scenes without those whose items say that they were processed again."""
+    kept = {id(item) for item in newest((entry.item for entry in entries if entry.item is not None), ())}
+    return [entry for entry in entries if entry.item is None or id(entry.item) in kept]
 
 
 def _file(href: str, key: str, folder: Path) -> Path | None:

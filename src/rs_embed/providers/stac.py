@@ -212,7 +212,13 @@ class STACProvider(SceneProvider):
         links = [link for link in page["links"] if isinstance(link, Mapping)]
         searches = [link for link in links if link.get("rel") == "search"]
         if not searches:
-            return _Entry(None, items=tuple(islice(_walk(url, self._io), MOST)))
+            items = tuple(islice(_walk(url, self._io), MOST + 1))
+            if len(items) > MOST:
+                raise ProviderError(
+                    f"{self.name}: the static catalogue has more than {MOST} items, too many to look at one by one: "
+                    "give the address of a part of it, or a STAC API's"
+                )
+            return _Entry(None, items=items)
         post = [link for link in searches if str(link.get("method", "")).upper() == "POST"]
         base = f"{url.partition('?')[0].rstrip('/')}/"
         data = next((link["href"] for link in links if link.get("rel") == "data"), "collections")
@@ -226,13 +232,12 @@ class STACProvider(SceneProvider):
         subject, address = f"{self.name}: {what}", without_secrets(self.service.url)
         try:
             found = call()
-        except APIError as error:
-            cause = error.__context__ or error
-            failure = trouble(subject, getattr(error, "status_code", None), cause, remedy="choose another backend")
-        except json.JSONDecodeError as error:
-            failure = trouble(subject, None, error, remedy="choose another backend")
-        except (pystac.STACError, AttributeError, LookupError, TypeError, ValueError) as error:
-            failure = ServiceError(f"{subject} is not as STAC has it ({error}); check the address {address}")
+        except RecursionError:
+            failure = ServiceError(
+                f"{subject} does not end: its links go round in a circle; check the address {address}"
+            )
+        except (APIError, pystac.STACError, AttributeError, LookupError, TypeError, ValueError) as error:
+            failure = _translated(subject, error, address)
         else:
             self._down = None
             return found
@@ -250,6 +255,19 @@ def open_stac(url: str | Service) -> STACProvider:
         Address of the first page (``https://…/v1``, ``https://…/catalog.json``), or a service of `services`.
     """
     return STACProvider(service_at(url) if isinstance(url, str) else url)
+
+
+def _translated(subject: str, error: BaseException, address: str) -> ProviderError:
+    """What went wrong in words: pystac wraps what happened when it read a page of a static catalogue."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, APIError | json.JSONDecodeError):
+        cause = cause.__cause__
+    if cause is None:
+        return ServiceError(f"{subject} is not as STAC has it ({error}); check the address {address}")
+    status = getattr(cause, "status_code", None)
+    where = "" if cause is error else f" ({error})"
+    raised = (cause.__context__ if isinstance(cause, APIError) else None) or cause
+    return trouble(f"{subject}{where}", status, raised, remedy="choose another backend")
 
 
 def _by_sensor(ids: Iterable[str]) -> dict[str, tuple[Collection, ...]]:
