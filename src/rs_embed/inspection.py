@@ -155,7 +155,7 @@ def inspect_model_input(
         ``ok``, ``model``, ``backend``, ``n_frames``, ``n_empty``, ``frames`` (``index``, ``start``, ``end``,
         ``empty``, ``report``, ``array_chw`` where asked for), ``fetch_meta``, ``sensor``, ``temporal``, ``artifacts``.
     """
-    from rs_embed.inference.calls import one_span_each
+    from rs_embed.inference.calls import spans_of
     from rs_embed.inference.inspect import inspect_input
     from rs_embed.inference.products import open_backend
     from rs_embed.inference.session import open_session
@@ -163,12 +163,12 @@ def inspect_model_input(
     spec = get_spec(model)
     provider = open_backend(spec, backend)
     session = open_session(spec, provider, sensor=sensor, fetch=fetch, modality=modality, options=model_options)
-    span = one_span_each(temporal, 1)[0]
+    found, spans = spans_of(session, [spatial], temporal, single=True)
     return inspect_input(
         session,
         provider,
-        spatial,
-        span,
+        found[0],
+        spans[0],
         value_range=value_range,
         return_arrays=return_arrays,
         picture=None if picture is None else Path(picture),

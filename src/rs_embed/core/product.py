@@ -23,8 +23,15 @@ class Product:
     """From the address of a store, or of a copy of it, to a provider; imports it inside."""
     annual: bool = True
     """Whether there is one embedding a year; otherwise the product has no time."""
+    years: tuple[int, ...] | None = None
+    """The years that it has, where that is known without asking; ``None``: they differ by place."""
     unit: bool = False
     """Whether vectors have length one, so that means and resampled pixels are brought back to it."""
+    earth_engine: str | None = None
+    """Image collection of Google Earth Engine with the same values; ``None``: it has none."""
+    chips: bool = False
+    """Whether it holds vectors of pieces of imagery in tables, and no pixels: its sensor has no bands, its model no
+    inputs, and the ``config`` of its variants a ``collection`` and the ``folders`` of a store where they may lie."""
     space: str | None = None
     """Vector space of the embeddings where they were made by another model; ``None``: the product's own."""
 

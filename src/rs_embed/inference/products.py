@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from odc.geo.crs import CRS
 
 from rs_embed.core.errors import ModelError, NoImageryError, ProviderError, RSEmbedError
 from rs_embed.core.geometry import Lattice, Region, locate, locate_in
 from rs_embed.core.model_spec import ModelSpec
+from rs_embed.core.product import Product
 from rs_embed.core.specs import InputPrepSpec, OutputSpec, SpatialSpec, TemporalSpec
 from rs_embed.inference.plan import Plan, make_plan
 from rs_embed.inference.setup import Setup
@@ -20,7 +21,6 @@ from rs_embed.providers.base import Provider
 __all__ = ["open_backend", "place_key", "plan_product"]
 
 _IMAGERY = ("earth-search", "planetary-computer", "synthetic")
-_OWN = ("auto", "gee")
 
 
 def open_backend(spec: ModelSpec, backend: Any, *, call: str | None = None, cache: bool = True) -> Provider:
@@ -29,27 +29,45 @@ def open_backend(spec: ModelSpec, backend: Any, *, call: str | None = None, cach
     Parameters
     ----------
     backend
-        As `open_provider` takes it; for a product ``"auto"`` (and ``"gee"``, which counts as it), the URL or folder of
-        a copy of its store, or a provider.
+        As `open_provider` takes it; for a product ``"auto"`` (its own open store), the URL or folder of a copy of the
+        store, or a provider. ``"gee"`` counts as ``"auto"``, but for a product that Earth Engine has as well: that is
+        read there where this machine has a login. With a project, ``"gee:project"``, it is read there or not at all.
 
     Raises
     ------
     ProviderError
-        If a product is asked to be read from imagery.
+        If a product is asked to be read from imagery, or from Earth Engine by a project without a login.
     """
     product = spec.product
     if product is None:
         return open_provider(backend, call=call, cache=cache)
     if not isinstance(backend, str) and isinstance(backend, Provider):
-        return backend
+        return _of_provider(product, backend)
     address = str(backend).strip()
+    name, _, project = address.partition(":")
+    if name.lower() == "gee":
+        from rs_embed.providers.products.roads import open_by_login
+
+        return cast("Provider", open_by_login(product, project.strip() or None, call=call))
     if address.lower() in _IMAGERY:
         raise ProviderError(
             f"{spec.name} is precomputed and reads its own store, no imagery: backend={address!r} has nothing of it; "
             f"use backend='auto', or the URL or folder of a copy of {product.store}"
         )
-    found: Provider = product.open(product.store if address.lower() in _OWN else address)
+    found: Provider = product.open(product.store if address.lower() == "auto" else address)
     return found
+
+
+def _of_provider(product: Product, provider: Provider) -> Provider:
+    """Return a provider of the user's: of a connection to Earth Engine, the product as it lies there."""
+    if product.earth_engine is None or provider.offers(product.sensor.id):
+        return provider
+    from rs_embed.providers.earth_engine import EarthEngineProvider
+    from rs_embed.providers.products.roads import by_earth_engine
+
+    if not isinstance(provider, EarthEngineProvider):
+        return provider
+    return cast("Provider", by_earth_engine(product, provider))
 
 
 def plan_product(

@@ -21,7 +21,7 @@ _CITATION = """@article{brown2025alphaearth,
 
 
 def _open(address: str) -> Any:
-    from rs_embed.providers.products.alphaearth import open_alphaearth
+    from rs_embed.providers.products.alphaearth_zarr import open_alphaearth
 
     return open_alphaearth(_PRODUCT, address)
 
@@ -40,6 +40,7 @@ _PRODUCT = Product(
     store="https://data.source.coop/tge-labs/aef/v1/annual",
     open=_open,
     unit=True,
+    earth_engine="GOOGLE/SATELLITE_EMBEDDING/V1/ANNUAL",
 )
 
 
@@ -77,8 +78,9 @@ MODELS = (
         certificate=_certificate,
         product=_PRODUCT,
         notes=(
-            "Read in place from the open mirror at Source Cooperative, without an account. backend= takes the URL or "
-            "folder of a copy of it."
+            'Read in place from the open mirror at Source Cooperative, without an account; with backend="gee", from '
+            "Earth Engine where this machine has a login (the same values). backend= also takes the URL or folder of a "
+            "copy of the mirror."
         ),
     ),
 )

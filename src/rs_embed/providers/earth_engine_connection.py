@@ -77,7 +77,8 @@ class EarthEngineConnection:
             raise MissingExtraError(
                 f"backend='gee' needs earthengine-api, which is not installed: {INSTALL}, or use backend='auto'"
             )
-        self._login, self._given, self._url, self._attempts = login, credentials, url, attempts
+        self.url = url
+        self._login, self._given, self._attempts = login, credentials, attempts
         self._searches: Memo[Told] = Memo(_KEPT)
         self._grids: Memo[Grids] = Memo(_KEPT)
         self._connected: Memo[tuple[Any, EarthEngineSession]] = Memo(1)
@@ -157,11 +158,11 @@ class EarthEngineConnection:
         import ee
 
         credentials = _credentials(self._login) if self._given is None else self._given
-        session = EarthEngineSession(credentials, self._login.project, url=self._url, attempts=self._attempts)
+        session = EarthEngineSession(credentials, self._login.project, url=self.url, attempts=self._attempts)
         session.value(ONE, "login")  # what is wrong with login or project shows here
         with _SETUP:
             if not ee.data.is_initialized():  # a session of the user's own is left as it is
-                _initialize(credentials, self._url, self._login.project)
+                _initialize(credentials, self.url, self._login.project)
         return ee, session
 
 

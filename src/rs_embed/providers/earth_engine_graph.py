@@ -25,10 +25,23 @@ from rs_embed.providers.masks import FMASK_UNUSABLE, QA_PIXEL_UNUSABLE, SCL_CLEA
 from rs_embed.providers.resample import Grid, alignment
 from rs_embed.providers.selection import Group
 
-__all__ = ["COUNTS", "Asset", "BandGrid", "Recipe", "frame_image", "single_image", "used_scenes", "used_words"]
+__all__ = [
+    "COUNTS",
+    "KNOWN",
+    "Asset",
+    "BandGrid",
+    "Recipe",
+    "frame_image",
+    "single_image",
+    "stored_image",
+    "used_scenes",
+    "used_words",
+]
 
 COUNTS = ("valid", "clear", "total")
 """Bands behind those of the sensor: whether a pixel is valid, and its clear and all observations."""
+KNOWN = "known"
+"""Band behind those of a stored image: one where all of them have data."""
 WORD = 24
 """Scenes of a frame that one band of bits tells of: as many as a float32 holds exactly."""
 _SAMPLES = 32
@@ -50,6 +63,8 @@ class BandGrid:
     crs: str
     transform: tuple[float, ...]
     is_float: bool = False
+    size: tuple[int, int] | None = None
+    """Height and width in pixels, where they are told."""
 
     def __post_init__(self) -> None:
         if len(self.transform) != 6:
@@ -198,6 +213,13 @@ def single_image(ee: Any, recipe: Recipe, scene: Scene) -> Any:
     image = image.select(list(recipe.bands)).toFloat()
     known = image.mask().gt(0).unmask(0, False).rename([f"{band}_known" for band in recipe.bands])
     return image.unmask(0, False).addBands(known.toByte())
+
+
+def stored_image(ee: Any, asset: str, bands: Sequence[str]) -> Any:
+    """Return bands of an image as float32, pixel for pixel as they are stored, and the band `KNOWN`."""
+    image = ee.Image(asset).select(list(bands)).toFloat()
+    known = image.mask().reduce(ee.Reducer.min()).gt(0).unmask(0, False)
+    return image.unmask(0, False).addBands(known.rename([KNOWN]).toByte())
 
 
 def _fused(ee: Any, recipe: Recipe, group: Group, numbers: Mapping[str, int], words: int) -> Any:

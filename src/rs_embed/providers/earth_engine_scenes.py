@@ -113,4 +113,10 @@ def _names(scene: Scene, bands: Sequence[str]) -> list[str]:
 
 def _grid(band: Told) -> BandGrid:
     kind = band.get("data_type", {}).get("precision")
-    return BandGrid(str(band.get("crs")), tuple(map(float, band["crs_transform"])), kind in ("float", "double"))
+    size = band.get("dimensions")
+    return BandGrid(
+        str(band.get("crs")),
+        tuple(map(float, band["crs_transform"])),
+        kind in ("float", "double"),
+        None if size is None else (int(size[1]), int(size[0])),
+    )

@@ -19,7 +19,7 @@ from rs_embed.providers.products.memory import MEMORY
 from rs_embed.providers.products.rasters import Raster, broken, describe_raster, read_stored
 from rs_embed.providers.resample import Grid
 
-__all__ = ["Decode", "RasterTile", "Tile", "north_up", "open_raster"]
+__all__ = ["Decode", "RasterTile", "Tile", "from_blocks", "north_up", "open_raster"]
 
 Block = NDArray[np.float32]
 Decode = Callable[[NDArray[Any]], Block]
@@ -95,13 +95,10 @@ class RasterTile:
         return min(high, _UNIT_SIDE), min(wide, max(_UNIT_SIDE, _UNIT_BYTES // (pixel * min(high, _UNIT_SIDE))))
 
     def _stored(self, rows: slice, cols: slice) -> NDArray[Any]:
-        high, wide = self.unit()
         shape = (self.about.count, rows.stop - rows.start, cols.stop - cols.start)
         out = np.empty(shape, self.about.dtype)
-        down, across = (range(s.start // n, -(-s.stop // n)) for s, n in ((rows, high), (cols, wide)))
-        for row, col in product(down, across):
-            block = MEMORY.get((self.file.key, row, col), partial(self._block, row, col))
-            _place(out, block, (rows.start, cols.start), (row * high, col * wide))
+        kept = partial(_kept, self.file.key, self._block)
+        from_blocks(out, (rows, cols), self.unit(), kept)
         return out
 
     def _block(self, row: int, col: int) -> NDArray[Any]:
@@ -112,6 +109,36 @@ class RasterTile:
         cols = slice(col * wide, min(grid.width, (col + 1) * wide))
         found: NDArray[Any] = _guarded(self.file, lambda file: read_stored(file, rows, cols))
         return found
+
+
+def _kept(key: str, load: Callable[[int, int], NDArray[Any]], row: int, col: int) -> NDArray[Any]:
+    """A block that is kept in memory, loaded where it is not."""
+    return MEMORY.get((key, row, col), partial(load, row, col))
+
+
+def from_blocks(
+    out: NDArray[Any],
+    window: tuple[slice, slice],
+    unit: tuple[int, int],
+    block: Callable[[int, int], NDArray[Any]],
+) -> None:
+    """Fill an array with a window, put together from blocks.
+
+    Parameters
+    ----------
+    out
+        ``(C, H, W)``, filled.
+    window
+        Rows and columns of it.
+    unit
+        Height and width of a block.
+    block
+        From the number of a block, down and across, to its pixels.
+    """
+    (rows, cols), (high, wide) = window, unit
+    down, across = (range(s.start // n, -(-s.stop // n)) for s, n in ((rows, high), (cols, wide)))
+    for row, col in product(down, across):
+        _place(out, block(row, col), (rows.start, cols.start), (row * high, col * wide))
 
 
 def _place(out: NDArray[Any], block: NDArray[Any], corner: tuple[int, int], at: tuple[int, int]) -> None:
