@@ -21,7 +21,7 @@ LINES = [
     {"store"},
     {"export"},
     {"viewer", "evaluation"},
-    {"api", "model", "estimation", "inspection", "plugin", "testing"},
+    {"api", "model", "chips", "estimation", "inspection", "plugin", "testing"},
     {"demo"},
     {"cli"},
     {"", "__main__"},
@@ -37,6 +37,8 @@ HOMES = {
     "rasterio": ("providers.raster", "providers.local", "providers.products.rasters", "store"),
     "ee": ("providers.earth_engine_connection",),
     "pystac_client": ("providers.stac",),
+    "zarr": ("providers.products.zarrs",),
+    "pyarrow": ("providers.products",),
 }
 HEAVY = {"odc", "pyproj", "shapely", "xarray"}
 LIGHT = ("core", "models")  # but for these two, which `import rs_embed` does not need

@@ -15,7 +15,8 @@ from rs_embed.core.model_spec import ModelSpec
 __all__ = ["broken_plugins", "get_spec", "list_models", "register"]
 
 _registered: dict[str, ModelSpec] = {}
-_RASTERS = (".tif", ".tiff")
+_RASTERS = (".tif", ".tiff", ".zarr")
+_TABLES = (".parquet", ".geoparquet", ".gpq")
 
 
 @lru_cache(maxsize=1)
@@ -117,8 +118,15 @@ def list_models(*, include_aliases: bool = False) -> list[str]:
 
 
 def _raster(address: str) -> ModelSpec:
-    """The model that reads a raster of embeddings."""
+    """The model that reads a raster or a Zarr store of embeddings."""
     found = importlib.import_module("rs_embed.models._own").own_product(address)
+    assert isinstance(found, ModelSpec)
+    return found
+
+
+def _table(address: str) -> ModelSpec:
+    """The model that reads a table of embeddings."""
+    found = importlib.import_module("rs_embed.models._own_chips").own_chips(address)
     assert isinstance(found, ModelSpec)
     return found
 
@@ -126,7 +134,7 @@ def _raster(address: str) -> ModelSpec:
 def get_spec(name: str) -> ModelSpec:
     """Return the model of that name or alias; case and surrounding blanks do not matter.
 
-    The path or URL of a GeoTIFF of embeddings is the name of the model that reads it in place.
+    The path or URL of a GeoTIFF, a Zarr store or a Parquet file of embeddings is the name of the model that reads it.
 
     Raises
     ------
@@ -138,8 +146,10 @@ def get_spec(name: str) -> ModelSpec:
     wanted = name.strip().lower()
     found = _names(_registered).get(wanted) or _module_of(wanted)
     found = found or _names(_builtin() | _registered).get(wanted) or _names(_plugins()).get(wanted)
-    if found is None and wanted.endswith(_RASTERS):
+    if found is None and (wanted.rstrip("/").endswith(_RASTERS) or ".zarr/" in wanted):
         return _raster(name.strip())
+    if found is None and wanted.endswith(_TABLES):
+        return _table(name.strip())
     if found is None:
         known = list_models(include_aliases=True)
         close = difflib.get_close_matches(wanted, known, n=3)

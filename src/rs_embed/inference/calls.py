@@ -68,16 +68,16 @@ def regions_and_spans(
 def spans_of(
     session: Session, spatials: Any, temporal: Any, *, single: bool = False
 ) -> tuple[Sequence[Any], Sequence[TemporalSpec | None]]:
-    """Return the regions and one span each; of a product without one ``None``, its newest year."""
+    """Return the regions and one span each; of a product without one ``None``, its newest."""
     product = session.setup.spec.product
     if product is None:
         return regions_and_spans(spatials, temporal, single=single)
     found = single_region(spatials[0]) if single else list_regions(spatials)
     own = found.temporals if isinstance(found, Regions) else None
     said = own if temporal is None else temporal
-    if said is not None and product.annual:
+    if said is not None and (product.annual or product.chips):
         return found, one_span_each(said, len(found))
-    if product.annual:
+    if product.annual and (product.years is None or len(product.years) > 1):
         warn_user(f"temporal=None: using the newest year that {product.sensor.id} has; say temporal (--time) to choose")
     return found, [None] * len(found)
 

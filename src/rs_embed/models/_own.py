@@ -1,4 +1,4 @@
-"""Embeddings of one's own, or of anybody's, in one raster file: a model without being declared."""
+"""Embeddings of one's own, or of anybody's, in one raster file or Zarr store: a model without being declared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def own_product(address: str) -> ModelSpec:
     Parameters
     ----------
     address
-        Path or URL of a GeoTIFF with the tag ``geoemb`` (the geo-embeddings convention): `rs_embed.save` writes such.
+        Path or URL of a GeoTIFF with the tag ``geoemb`` (the geo-embeddings convention; `rs_embed.save` writes such),
+        or of a Zarr store with attributes ``geoemb:...``, or of a group or array inside one.
 
     Raises
     ------
@@ -35,16 +36,33 @@ def own_product(address: str) -> ModelSpec:
     ProviderError
         If it cannot be read.
     """
-    remote = "://" in address
-    stamp = None if remote or not Path(address).expanduser().exists() else Path(address).expanduser().stat().st_mtime_ns
-    return _own(address, stamp)
+    return _own(address, None if "://" in address else _stamp(Path(address).expanduser()))
+
+
+def _stamp(path: Path) -> int | None:
+    """When a file, or the metadata of a store, was last written."""
+    files = [path, *(path / name for name in ("zarr.json", ".zmetadata", ".zattrs"))]
+    return max((file.stat().st_mtime_ns for file in files if file.exists()), default=None)
+
+
+def _is_zarr(address: str) -> bool:
+    return address.lower().rstrip("/").endswith(".zarr") or ".zarr/" in address.lower()
+
+
+def _described(address: str) -> Any:
+    """What a file or a store says of its embeddings."""
+    if _is_zarr(address):
+        from rs_embed.providers.products.single_zarr import describe_zarr
+
+        return describe_zarr(address)
+    from rs_embed.providers.products.single import describe_file
+
+    return describe_file(address)
 
 
 @lru_cache(maxsize=64)
 def _own(address: str, stamp: int | None) -> ModelSpec:
-    from rs_embed.providers.products.single import describe_file
-
-    tags = describe_file(address).tags
+    tags = _described(address).tags
     name = _name(address)
     meta: Mapping[str, Any] = json.loads(tags["rs_embed_meta"]) if "rs_embed_meta" in tags else {}
     if not meta and not any(key == "geoemb" or key.startswith(("geoemb:", "emb:")) or key == "emb" for key in tags):
@@ -92,14 +110,15 @@ def raster_product(
     unit: bool = False,
     space: str | None = None,
 ) -> ModelSpec:
-    """Return a model that reads the embeddings of a raster file in place, one band a dimension.
+    """Return a model that reads the embeddings of a raster file or a Zarr store in place, one band a dimension.
 
     Parameters
     ----------
     name
         What the model is called.
     address
-        Path or URL of a raster; its nodata, scale and offset count, and a pixel with NaN in a band has no data.
+        Path or URL of a raster, or of a Zarr store ``….zarr``, or of a group or array inside one; nodata, scale and
+        offset count as they are told there, and a pixel with NaN in a band has no data.
     title, licence, citation, source, attribution
         What ``describe_model`` and the metadata of embeddings say.
     unit
@@ -110,30 +129,29 @@ def raster_product(
     Raises
     ------
     ProviderError
-        If the file cannot be read, or has no georeference.
+        If it cannot be read, or has no georeference.
+    MissingExtraError
+        If it is a Zarr store and zarr is not installed.
 
     Examples
     --------
     >>> register(raster_product("farms", "https://example.org/farms.tif", citation="…"))  # doctest: +SKIP
     """
-    from rs_embed.providers.products.single import describe_file
-
-    about = describe_file(address)
-    named = tuple(each or "" for each in about.names)
-    bands = named if len(set(named)) == len(named) and all(named) else tuple(f"d{i}" for i in range(about.count))
+    about = _described(address)
+    told = len(set(about.names)) == about.count and all(about.names)
+    bands = about.names if told else tuple(f"d{i}" for i in range(about.count))
     a = about.grid.affine.a
     metres = a * 111_194.927 if about.grid.crs is not None and about.grid.crs.geographic else a
     sensor = product_sensor(name, title or name, bands, gsd=metres, collections=(name,), attribution=attribution)
 
     def opened(address: str) -> Any:
-        from rs_embed.providers.products.single import open_single, plain_values
-
-        return open_single(product, address, file=_name(address), decode=plain_values(about))
+        return about.open(product, address)
 
     def encoder(build: Build) -> Encoder:
         return OnSphere() if unit else Identity()
 
-    product = Product(sensor, address, opened, annual=False, unit=unit, space=space)
+    years = about.years or None
+    product = Product(sensor, address, opened, annual=years is not None, years=years, unit=unit, space=space)
     dims = {"pooled": about.count, "grid": about.count}
     return ModelSpec(
         name=name,

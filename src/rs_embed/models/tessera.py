@@ -17,12 +17,12 @@ _CITATION = """@article{feng2025tessera,
   year    = {2025}
 }"""
 
-VERSIONS = ("v1", "v1.1-cam", "v2-2B-L~beta1", "v2-2B-L~beta2")
-"""Their vectors are of different spaces."""
+VERSIONS = ("v1", "v1.1", "v1.1-cam", "v1.1-dclimate", "v2-2B-L~beta1", "v2-2B-L~beta2")
+"""Their vectors are of different spaces; those of v1.1 and v1.1-dclimate are published as Zarr only."""
 
 
 def _open(address: str) -> Any:
-    from rs_embed.providers.products.tessera import open_tessera
+    from rs_embed.providers.products.tessera_zarr import open_tessera
 
     return open_tessera(_PRODUCT, address)
 
@@ -72,7 +72,10 @@ MODELS = (
         product=_PRODUCT,
         notes=(
             "Read in place from Source Cooperative, without an account; the variant is the version of the product, and "
-            "vectors of two versions do not compare. backend= takes the URL or folder of a copy of the store."
+            "vectors of two versions do not compare. Versions that are published as npy tiles are read from those, "
+            "v1.1 and v1.1-dclimate from their Zarr stores (extra zarr). backend= takes the URL or folder of a copy of "
+            "the store, or of one Zarr store in it, such as .../zarr/v1; pixels have the same values either way. The "
+            "Icechunk store is not read."
         ),
     ),
 )

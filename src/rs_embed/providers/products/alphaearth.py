@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 
 from rs_embed.core.errors import NoImageryError, ProviderError
 from rs_embed.core.geometry import Region
-from rs_embed.core.product import Product
-from rs_embed.providers.products.base import ProductProvider
 from rs_embed.providers.products.files import Absent, Store
 from rs_embed.providers.products.tiles import Tile, open_raster
 
-__all__ = ["NODATA", "AlphaEarth", "dequantize", "open_alphaearth"]
+__all__ = ["NODATA", "AlphaEarth", "decode", "dequantize"]
 
 NODATA = -128
 """Of all 64 bands of a pixel."""
@@ -46,8 +44,8 @@ _TABLE = dequantize(np.arange(-128, 128, dtype=np.int16))
 _TABLE[0] = np.nan
 
 
-def _decode(code: NDArray[Any]) -> NDArray[np.float32]:
-    """Values ``(64, H, W)``, NaN where any band is nodata."""
+def decode(code: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the values ``(64, H, W)``, NaN where any band is nodata."""
     if code.dtype != np.int8:
         raise ProviderError(
             f"tiles of AlphaEarth hold int8, this one {code.dtype}: it is of another product or version"
@@ -160,7 +158,7 @@ class AlphaEarth:
     def _tile(self, path: str) -> Tile:
         """Open a tile: of its address in the index, the last three parts count."""
         inner = "/".join(path.split("/")[-3:])
-        return open_raster(inner, self.store.file(inner), _decode, bands=64)
+        return open_raster(inner, self.store.file(inner), decode, bands=64)
 
 
 def nothing_there(name: str, region: Region, year: int | None, years: Sequence[int]) -> str:
@@ -171,8 +169,3 @@ def nothing_there(name: str, region: Region, year: int | None, years: Sequence[i
         listed = ", ".join(map(str, years))
         return f"{name} has no embedding of {year} {where}; there are {listed}: say TemporalSpec.year({years[-1]})"
     return f"{name} has no embedding {where} of any year: the place is not covered; choose another product or a model"
-
-
-def open_alphaearth(product: Product, address: str) -> ProductProvider:
-    """Return the provider of AlphaEarth's embeddings in a store or a copy of it."""
-    return ProductProvider(product, AlphaEarth(Store(address)), "source.coop" if "source.coop" in address else "store")

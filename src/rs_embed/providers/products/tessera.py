@@ -24,19 +24,17 @@ from numpy.typing import NDArray
 
 from rs_embed.core.errors import NoImageryError, ProviderError
 from rs_embed.core.geometry import Region
-from rs_embed.core.product import Product
 from rs_embed.providers.products.alphaearth import nothing_there, read_columns
-from rs_embed.providers.products.base import ProductProvider
 from rs_embed.providers.products.files import Absent, LocalFile, Store, StoredFile
 from rs_embed.providers.products.memory import MEMORY
 from rs_embed.providers.products.tiles import Tile, open_raster
 from rs_embed.providers.resample import Grid
 
-__all__ = ["NpyTile", "Tessera", "dequantize", "open_tessera"]
+__all__ = ["DIMENSIONS", "NpyTile", "Tessera", "dequantize", "produced"]
 
 YEARS = range(2017, 2026)
 """Years that may exist: coverage differs by place and version."""
-_DIMENSIONS = 128
+DIMENSIONS = 128
 _WHOLE = 8 * 2**20
 """Files up to this size are fetched whole, so that their checksum can be compared."""
 _WINDOW = 2**26
@@ -63,8 +61,8 @@ def dequantize(code: NDArray[np.int8], scales: NDArray[np.float32]) -> NDArray[n
     return np.asarray(values, np.float32)
 
 
-def _produced(scales: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether a pixel was produced: its scales are above 0 and below 1 (1e6 stood for nodata in older tiles)."""
+def produced(scales: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return whether pixels were produced: scales are above 0 and below 1 (1e6 stood for nodata in older tiles)."""
     good = (scales > 0) & (scales < 1)
     return good if scales.ndim == 2 else np.asarray(good.all(-1))
 
@@ -154,9 +152,9 @@ class NpyTile:
         """Refuse files that do not belong together."""
         shape = self.grid.height, self.grid.width
         code, scales = _header(self.code.key, self.code), _header(self.scales.key, self.scales)
-        if code.dtype != np.int8 or code.shape[2:] != (_DIMENSIONS,):
+        if code.dtype != np.int8 or code.shape[2:] != (DIMENSIONS,):
             raise ProviderError(
-                f"{self.code.name} holds {code.dtype} {code.shape}, tiles of TESSERA int8 (H, W, {_DIMENSIONS}): it is "
+                f"{self.code.name} holds {code.dtype} {code.shape}, tiles of TESSERA int8 (H, W, {DIMENSIONS}): it is "
                 "of another product or version"
             )
         if code.shape[:2] != shape or scales.shape[:2] != shape:
@@ -170,7 +168,7 @@ class NpyTile:
         code, scales = (self._numbers(file, rows, cols, whole) for file in (self.code, self.scales))
         values = dequantize(code, scales)
         land = self.mask.read(rows, cols, whole)[0] > 0
-        values[~(_produced(scales) & land)] = np.nan
+        values[~(produced(scales) & land)] = np.nan
         return np.ascontiguousarray(np.moveaxis(values, -1, 0))
 
     def _numbers(self, file: StoredFile, rows: slice, cols: slice, whole: tuple[slice, slice]) -> NDArray[Any]:
@@ -317,8 +315,3 @@ class Tessera:
 def _plain(version: str) -> str:
     """Return the version that names the landmasks: ``v1.1-cam`` → ``v1.1``."""
     return version.partition("-")[0]
-
-
-def open_tessera(product: Product, address: str) -> ProductProvider:
-    """Return the provider of TESSERA's tiles in a store or a copy of it."""
-    return ProductProvider(product, Tessera(Store(address)), "source.coop" if "source.coop" in address else "store")
