@@ -83,6 +83,16 @@ def test_median_is_numpys(rows: list[list[float]]) -> None:
             assert np.isnan(out[i])
 
 
+@pytest.mark.parametrize("count", range(1, 28))
+def test_median_of_any_number_of_passes(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=(count, 40, 25)).astype(np.float32)
+    values[np.random.default_rng(-count % 99).random(values.shape) < 0.3] = np.nan
+    empty = np.isnan(values).all(0)
+    expected = np.full(empty.shape, np.nan)
+    expected[~empty] = np.nanmedian(values[:, ~empty].astype(np.float64), axis=0)
+    np.testing.assert_allclose(median(list(values)), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("how", "value"), [("median", 150.0), ("mean", 275.0), ("mosaic", 100.0)])
 def test_composites(how: str, value: float) -> None:
     shelf = Shelf(scene(3, 200), scene(1, 100), scene(9, 800), scene(2, 0), scene(20, 7, 9))
