@@ -35,7 +35,6 @@ from rs_embed.providers.places import exact_boxes, search_boxes
 from rs_embed.providers.relief import slope
 from rs_embed.providers.services import (
     SERVICES,
-    Collection,
     Service,
     Signing,
     choose_collections,
@@ -205,6 +204,9 @@ def test_the_collection_that_is_asked_for() -> None:
     assert chosen(PLANETARY, "landsat-c2-l2", "LANDSAT/LC08/C02/T1_L2")[0] == "landsat-c2-l2"
     assert chosen(PLANETARY, "hls-s30", "NASA/HLS/HLSS30/v002")[0] == "hls2-s30"
     assert "8 days" in chosen(PLANETARY, "modis-09ga", "MODIS/061/MOD09GA")[1][0]
+    assert chosen(PLANETARY, "modis-09ga", "MODIS/061/MOD09A1")[1] == ()
+    assert [chosen(EARTH_SEARCH, "dem", name)[1] for name in (None, "dem", "COPERNICUS/DEM/GLO30")] == [()] * 3
+    assert all("EGM96" in chosen(EARTH_SEARCH, "dem", name)[1][0] for name in ("USGS/SRTMGL1_003", "srtm"))
 
 
 @pytest.mark.parametrize(
@@ -231,6 +233,17 @@ def test_a_service_without_a_table_is_asked_what_it_has(api: str) -> None:
     assert provider.offers("sentinel-2-l2a") and not provider.offers("naip")
     with pytest.raises(ProviderError, match=r"has no imagery of naip; it has sentinel-2-l2a"):
         load(provider, ask(sensor="naip", bands=("R",), mask=None))
+
+
+def test_what_is_known_of_a_collection_is_said_wherever_it_is() -> None:
+    with Front() as front:
+        front.answers["/"] = {"type": "Catalog", "links": [{"rel": "search", "href": "/search", "method": "POST"}]}
+        front.answers["/collections"] = {"collections": [{"id": "cop-dem-glo-30"}]}
+        provider = open_stac(front.url)
+        request = ask(sensor="dem", bands=("elevation",), intervals=(), mask=None)
+        assert provider.notes(request) == ()
+        (note,) = provider.notes(replace(request, collection="USGS/SRTMGL1_003"))
+        assert "EGM96" in note
 
 
 def test_addresses() -> None:
@@ -521,7 +534,7 @@ def test_an_empty_window_names_the_nearest_dates(api: str) -> None:
 
 
 def test_collections_are_data() -> None:
-    assert EARTH_SEARCH.offers is not None and EARTH_SEARCH.offers["dem"] == (Collection("cop-dem-glo-30"),)
+    assert EARTH_SEARCH.offers is not None and [c.id for c in EARTH_SEARCH.offers["dem"]] == ["cop-dem-glo-30"]
 
 
 @pytest.mark.parametrize("check", PROVIDER_CHECKS)

@@ -19,6 +19,7 @@ __all__ = [
     "Service",
     "Signing",
     "choose_collections",
+    "known_collection",
     "refusal",
     "service_at",
 ]
@@ -31,6 +32,8 @@ class Collection:
     id: str
     note: str = ""
     """How its pixels differ from what the sensor's name promises; told with every embedding made from it."""
+    alike: frozenset[str] = frozenset()
+    """Names of which the note is not true, as `_plain` writes them."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,16 @@ _RTC = (
     "sentinel-1-rtc is terrain-flattened backscatter (gamma nought), whereas COPERNICUS/S1_GRD is sigma nought on the "
     "ellipsoid: slopes differ"
 )
-_EIGHT_DAYS = "modis-09A1-061 keeps the best observation of every 8 days, whereas MOD09GA is daily"
+_EIGHT_DAYS = Collection(
+    "modis-09A1-061",
+    "modis-09A1-061 keeps the best observation of every 8 days, whereas MOD09GA is daily",
+    frozenset({"modis/061/mod09a1", "modis/061/myd09a1"}),
+)
+_SURFACE = Collection(
+    "cop-dem-glo-30",
+    "cop-dem-glo-30 is the surface of 2011 to 2015 above EGM2008, whereas SRTM is of February 2000 and above EGM96",
+    frozenset({"dem", "copernicus/dem/glo30", "cop-dem-glo-30"}),
+)
 
 EARTH_SEARCH = Service(
     "earth-search",
@@ -86,7 +98,7 @@ EARTH_SEARCH = Service(
             Collection("sentinel-2-c1-l2a"),
             Collection("sentinel-2-pre-c1-l2a"),
         ),
-        "dem": (Collection("cop-dem-glo-30"),),
+        "dem": (_SURFACE,),
     },
     {
         "sentinel-1-grd": f"{_GROUND_RANGE}; besides, {_PAYS.format('sentinel-s1-l1c')}",
@@ -109,9 +121,9 @@ PLANETARY_COMPUTER = Service(
         "landsat-c2-l2": (Collection("landsat-c2-l2"),),
         "hls-s30": (Collection("hls2-s30"),),
         "hls-l30": (Collection("hls2-l30"),),
-        "modis-09ga": (Collection("modis-09A1-061", _EIGHT_DAYS),),
+        "modis-09ga": (_EIGHT_DAYS,),
         "naip": (Collection("naip"),),
-        "dem": (Collection("cop-dem-glo-30"),),
+        "dem": (_SURFACE,),
     },
     {"sentinel-1-grd": _GROUND_RANGE},
     Signing(
@@ -185,11 +197,11 @@ def choose_collections(
         raise ProviderError(f"{service.name} has no imagery of {sensor}; it has {has}")
     exact = tuple(each for each in found if _plain(each.id) == name)
     if exact:
-        return exact, _notes(exact)
+        return exact, _notes(exact, name)
     chosen = found if service.offers is None else found[:1]
     elsewhere = {_plain(c.id) for s in SERVICES.values() for c in (s.offers or {}).get(sensor, ())}
     said = f"{service.name} has no {asked}: read from {', '.join(c.id for c in chosen)}"
-    return chosen, (*((said,) if name in elsewhere else ()), *_notes(chosen))
+    return chosen, (*((said,) if name in elsewhere else ()), *_notes(chosen, name))
 
 
 def refusal(service: Service, sensor: str) -> str:
@@ -200,5 +212,11 @@ def refusal(service: Service, sensor: str) -> str:
     return ""
 
 
-def _notes(collections: tuple[Collection, ...]) -> tuple[str, ...]:
-    return tuple(each.note for each in collections if each.note)
+def _notes(collections: tuple[Collection, ...], name: str) -> tuple[str, ...]:
+    return tuple(each.note for each in collections if each.note and name not in each.alike)
+
+
+def known_collection(name: str) -> Collection:
+    """Return a collection with what is known of it, whichever service has it."""
+    named = (c for s in SERVICES.values() for listed in (s.offers or {}).values() for c in listed)
+    return next((each for each in named if _plain(each.id) == _plain(name)), Collection(name))

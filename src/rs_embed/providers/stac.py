@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
@@ -27,7 +27,15 @@ from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.memo import Memo
 from rs_embed.providers.places import Box, exact_boxes, search_boxes
 from rs_embed.providers.selection import ALWAYS
-from rs_embed.providers.services import Collection, Service, choose_collections, refusal, service_at, without_secrets
+from rs_embed.providers.services import (
+    Collection,
+    Service,
+    choose_collections,
+    known_collection,
+    refusal,
+    service_at,
+    without_secrets,
+)
 from rs_embed.providers.sessions import TIMEOUT, ServiceError, open_session, trouble
 from rs_embed.providers.stac_items import item_collection, item_version
 from rs_embed.providers.stac_pages import listed
@@ -233,7 +241,7 @@ class STACProvider(SceneProvider):
         try:
             found = call()
         except RecursionError:
-            failure = ServiceError(
+            failure: ProviderError = ServiceError(
                 f"{subject} does not end: its links go round in a circle; check the address {address}"
             )
         except (APIError, pystac.STACError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -275,7 +283,7 @@ def _by_sensor(ids: Iterable[str]) -> dict[str, tuple[Collection, ...]]:
     found: dict[str, list[Collection]] = {}
     for name in ids:
         try:
-            found.setdefault(find_sensor(name).id, []).append(Collection(name))
+            found.setdefault(find_sensor(name).id, []).append(replace(known_collection(name), id=name))
         except SpecError:
             continue
     corrected = [each for each in found.get("sentinel-1", []) if "rtc" in each.id.lower()]
