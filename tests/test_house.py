@@ -18,13 +18,13 @@ LONGEST_FUNCTION = 60
 LONGEST_MODULE = 400
 
 PUBLIC = """
-    BBox BatchError CheckpointError Embedding FetchSpec InputPrepSpec MissingExtraError Model ModelError
+    BBox BatchError CheckpointError ChipSet Embedding FetchSpec InputPrepSpec MissingExtraError Model ModelError
     NoImageryError OutputSpec PointBuffer Polygon ProviderError RSEmbedError Regions SensorSpec SpecError
     StoreError TemporalSpec UserData __version__ compare_backends describe_model disable_pretty_warnings
     enable_pretty_warnings estimate fit_basis get_embedding get_embedding_from_data get_embeddings_batch
     get_embeddings_batch_from_data inspect_gee_patch
     inspect_model_input inspect_provider_patch iter_embeddings list_models list_models_for_data load
-    read_regions register reset_runtime save to_geodataframe to_xarray
+    read_chips read_regions register reset_runtime save to_geodataframe to_xarray
 """.split()  # noqa: SIM905
 
 # In pieces, so that this file does not hold what it looks for.

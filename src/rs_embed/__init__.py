@@ -34,6 +34,7 @@ _HOMES = {
         "SpecError",
         "StoreError",
     ),
+    "rs_embed.core.chips": ("ChipSet",),
     "rs_embed.core.embedding": ("Embedding", "fit_basis"),
     "rs_embed.core.region_table": ("Regions",),
     "rs_embed.core.registry": ("register",),
@@ -42,6 +43,7 @@ _HOMES = {
     "rs_embed.store.datasets": ("to_geodataframe", "to_xarray"),
     "rs_embed.store.files": ("load", "save"),
     "rs_embed.store.tables": ("read_regions",),
+    "rs_embed.chips": ("read_chips",),
     "rs_embed.estimation": ("estimate",),
     "rs_embed.inspection": ("compare_backends", "inspect_gee_patch", "inspect_model_input", "inspect_provider_patch"),
     "rs_embed.api": (

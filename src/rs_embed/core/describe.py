@@ -73,7 +73,7 @@ def _variant(variant: Variant) -> dict[str, Any]:
 def _temporal(spec: ModelSpec) -> str | None:
     """How the model sees time: the kind of its first input's frames, ``annual``, ``static``, or None without inputs."""
     if spec.product is not None:
-        return "annual" if spec.product.annual else "static"
+        return "acquisitions" if spec.product.chips else "annual" if spec.product.annual else "static"
     first = next(iter(spec.inputs.values()), None)
     return first.frames.kind if first else None
 
@@ -88,7 +88,7 @@ def describe(spec: ModelSpec) -> dict[str, Any]:
         "aliases": list(spec.aliases),
         "type": "on_the_fly" if spec.product is None else "precomputed",
         "backend": ["provider", "tensor"] if spec.product is None else ["auto"],
-        "output": ["pooled", "grid"],
+        "output": ["pooled"] if spec.product is not None and spec.product.chips else ["pooled", "grid"],
         "pooled": spec.pooled_says,
         "pooled_kind": spec.pooled,
         "locality": spec.locality,

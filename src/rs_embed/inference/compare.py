@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 from rs_embed.core.errors import ProviderError, SpecError
 from rs_embed.core.imagery import ImageRequest, ImageStack, geobox_dict
 from rs_embed.core.sensors import SENSORS, Sensor
-from rs_embed.inference.meta import plain
+from rs_embed.inference.provenance import plain
 from rs_embed.providers.base import Provider
 
 __all__ = ["BandDifference", "Comparison", "compare_providers"]

@@ -18,8 +18,8 @@ from rs_embed.core.imagery import ImageRequest, Interval, Scene
 from rs_embed.inference.calibrate import LARGEST, seconds_per_window
 from rs_embed.inference.engine import BATCH, Job
 from rs_embed.inference.forwards import count_forwards
-from rs_embed.inference.meta import plain
 from rs_embed.inference.needs import Needs, needs_of
+from rs_embed.inference.provenance import plain
 from rs_embed.inference.reading import ASSUMED, Reading
 from rs_embed.inference.runtime import check_precision, pick_device
 from rs_embed.inference.session import Session

@@ -16,8 +16,8 @@ from rs_embed.core.geometry import locate
 from rs_embed.core.imagery import ImageRequest, ImageStack, geobox_dict
 from rs_embed.core.sensors import SENSORS, canonical_bands, find_sensor
 from rs_embed.core.specs import SensorSpec, TemporalSpec, norm_spatial
-from rs_embed.inference.meta import plain
 from rs_embed.inference.plan import Block
+from rs_embed.inference.provenance import plain
 from rs_embed.inference.quality import quality_report, save_quicklook
 from rs_embed.inference.quicklook import check_picture, colour_bands, contact_sheet, draw, save_picture
 from rs_embed.inference.session import Session
@@ -113,7 +113,9 @@ def inspect_patch(
     return found
 
 
-def _span(temporal: TemporalSpec) -> dict[str, Any]:
+def _span(temporal: TemporalSpec | None) -> dict[str, Any] | None:
+    if temporal is None:
+        return None
     start, end = temporal.interval
     return {"mode": temporal.mode, "start": start.date().isoformat(), "end": end.date().isoformat()}
 
@@ -128,7 +130,7 @@ def inspect_input(
     session: Session,
     provider: Provider,
     spatial: Any,
-    temporal: TemporalSpec,
+    temporal: TemporalSpec | None,
     *,
     value_range: tuple[float, float] | None,
     return_arrays: bool,
@@ -181,6 +183,6 @@ def inspect_input(
         "frames": frames,
         "fetch_meta": {"geobox": geobox_dict(plan.lattice.geobox(whole, plan.step)), "scenes": scenes},
         "sensor": plain(asdict(first.wanted)),
-        "temporal": _span(temporal),
+        "temporal": _span(plan.temporal),
         "artifacts": {} if picture is None else {"picture": picture.name},
     }

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import platform
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rs_embed import __version__
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.footprints import region_dict
 from rs_embed.core.georeference import grid_array
@@ -27,16 +22,11 @@ from rs_embed.core.notices import warn_user
 from rs_embed.core.specs import OutputSpec, SensorSpec
 from rs_embed.inference.plan import Plan
 from rs_embed.inference.prepare import WindowStats
+from rs_embed.inference.provenance import LIBRARY, SCHEMA, describe_time, plain, versions_used
 from rs_embed.inference.runtime import Runtime
 from rs_embed.providers.base import Provider
 
 __all__ = ["RegionRecord", "assemble", "base_meta", "failed"]
-
-SCHEMA = "rs-embed/1"
-_LIBRARY = (
-    "@software{rs_embed, title = {rs-embed: one call from a place and a time to an embedding}, "
-    f"version = {{{__version__}}}, year = {{2026}}}}"
-)
 
 
 @dataclass
@@ -77,7 +67,7 @@ class RegionRecord:
             self.times[name] = [None if np.isnat(t) else str(t) for t in stack.times]
             self.notes |= dict.fromkeys(stack.notes)
             if stack.origin is not None:
-                self.origins[name] = stack.origin
+                self.origins[name] = _joined(self.origins.get(name, stack.origin), stack.origin)
 
     def add_checks(self, reports: list[dict[str, Any]]) -> None:
         """Keep the quality reports of one block."""
@@ -117,31 +107,10 @@ class RegionRecord:
         )
 
 
-@cache
-def _versions() -> dict[str, str]:
-    """Versions of what takes part in the numbers."""
-    found = {"rs-embed": __version__, "python": platform.python_version()}
-    for name in ("numpy", "rasterio", "odc-geo", "torch"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def plain(value: Any) -> Any:
-    """Return ``value`` as JSON types: no tuples, numpy scalars or NaN."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value
-    return str(value)
+def _joined(had: tuple[str, str], new: tuple[str, str]) -> tuple[str, str]:
+    """Name both paths where a region's blocks came by two."""
+    backend, source = (", ".join(dict.fromkeys((*a.split(", "), b))) for a, b in zip(had, new, strict=True))
+    return backend, source
 
 
 def _input_meta(plan: Plan) -> dict[str, Any]:
@@ -156,17 +125,6 @@ def _input_meta(plan: Plan) -> dict[str, Any]:
             "fill": list(item.fill),
             "steps": plain([step.describe() for step in item.source.steps]),
         }
-    return found
-
-
-def _temporal(plan: Plan) -> dict[str, Any] | None:
-    if plan.temporal is None:
-        return None
-    start, end = plan.temporal.interval
-    found: dict[str, Any] = {"mode": plan.temporal.mode, "start": start.date().isoformat()}
-    found["end"] = end.date().isoformat()
-    if plan.temporal.mode == "year":
-        found["year"] = plan.temporal.year
     return found
 
 
@@ -248,7 +206,7 @@ def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | No
         "product": _product(plan),
         "inputs": inputs,
         "modality": setup.modality,
-        "temporal": _temporal(plan),
+        "temporal": describe_time(plan.temporal),
         "image_size": plan.side[0],
         "pooling": plan.output.pooling if plan.output.mode == "pooled" else None,
         "output": plan.output.mode,
@@ -269,11 +227,11 @@ def base_meta(plan: Plan, provider: Provider, checkpoint: Mapping[str, Any] | No
         "checkpoint": None if checkpoint is None else dict(checkpoint),
         "normalization": {name: i["steps"] for name, i in inputs.items()},
         "license": dict(spec.licence),
-        "citation": [spec.citation, _LIBRARY],
+        "citation": [spec.citation, LIBRARY],
         "attribution": _attribution(plan, provider),
         "device": device,
         "dtype": "float32",
-        "versions": dict(_versions()),
+        "versions": dict(versions_used()),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "input_check": None,
         "export": None,
@@ -328,7 +286,7 @@ def _origin(plan: Plan, record: RegionRecord, provider: Provider) -> dict[str, s
     return {"backend": backends, "source": sources} if record.origins else {}
 
 
-_LOUD = ("less than half", "the effective ground", "the polygon was")
+_LOUD = ("less than half", "the effective ground", "the polygon was", "some cells have chips")
 
 
 def loud(notes: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rs_embed.core.errors import ModelError, SpecError
 from rs_embed.core.imagery import ImageStack
 from rs_embed.core.specs import SensorSpec
-from rs_embed.inference.meta import plain
+from rs_embed.inference.provenance import plain
 from rs_embed.inference.quicklook import draw, save_picture
 
 __all__ = ["check_stack", "quality_report", "save_quicklook"]
@@ -67,7 +67,7 @@ def quality_report(
         }
         report["hist"] = np.sum(report["band_hist"], axis=0).tolist()
         constant = [i for i, std in enumerate(report["band_std"]) if std < 1e-6]
-        if constant:
+        if constant and values.shape[1] > 1:  # one pixel cannot be anything else
             issues.append(f"bands {constant} are constant")
         if value_range is not None:
             outside = float(((values < low) | (values > high)).mean())

@@ -236,4 +236,9 @@ def open_session(
     except SpecError as error:
         raise ModelError(str(error)) from error
     setup = resolve(model, provider, sensor=sensor, fetch=fetch, modality=modality, options=options, own=own)
-    return Session(setup, output or OutputSpec.pooled(), prep, device, precision, batch_size, provider)
+    output = output or OutputSpec.pooled()
+    if setup.spec.product is not None and setup.spec.product.chips:
+        from rs_embed.inference.chips import open_chip_session
+
+        return open_chip_session(setup, output, prep, precision, provider)
+    return Session(setup, output, prep, device, precision, batch_size, provider)

@@ -341,6 +341,8 @@ def _scale_of(spec: ModelSpec, sensor: SensorSpec | None, fetch: FetchSpec | Non
     """
     product = spec.product
     assert product is not None
+    if product.chips and (fetch is not None or sensor is not None):
+        raise ModelError(f"{spec.name} holds chips as they were embedded: leave sensor and fetch out")
     said: list[str] = []
     scale: float | None = None
     if fetch is not None:

@@ -12,9 +12,10 @@ from rs_embed.core.errors import ModelError, RSEmbedError
 from rs_embed.core.imagery import ImageRequest, Interval, Scene
 from rs_embed.inference.engine import FEATURE_BYTES, Job
 from rs_embed.inference.forwards import BlockLoad
-from rs_embed.inference.meta import base_meta, plain
+from rs_embed.inference.meta import base_meta
 from rs_embed.inference.plan import Plan
 from rs_embed.inference.prepare import choose_frames
+from rs_embed.inference.provenance import plain
 from rs_embed.inference.reading import Reading, weigh
 from rs_embed.providers.base import Provider
 from rs_embed.providers.composite import Chosen, select_scenes
