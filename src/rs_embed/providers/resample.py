@@ -8,7 +8,7 @@ the last bit of a pixel, change with the crop. Here every pixel of a lattice has
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -211,13 +211,14 @@ def _fill_rows(
     y = axes.row + top + np.arange(rows)
     x = axes.col + np.arange(cols)
     ends = {places[0], places[-1]}
-    corners = [_source(grid, axes, crs, y + i, x + j) for i in ends for j in ends]
-    window = _window([c[0] for c in corners], grid.height), _window([c[1] for c in corners], grid.width)
+    corners = {(i, j): _source(grid, axes, crs, y + i, x + j) for i in ends for j in ends}
+    reach_y, reach_x = zip(*corners.values(), strict=True)
+    window = _window(reach_y, grid.height), _window(reach_x, grid.width)
     if window[0].start >= window[0].stop or window[1].start >= window[1].stop:
         return
     block = read(*window)
     if classes:
-        out[...] = _nearest(block, grid, window, *_source(grid, axes, crs, y + 0.5, x + 0.5))
+        out[...] = _nearest(block, grid, window, *corners[0.5, 0.5])
         return
     total, weight = np.zeros(out.shape, np.float32), np.zeros(out.shape, np.float32)
     inside = np.zeros(out.shape, np.int32)
@@ -226,14 +227,14 @@ def _fill_rows(
     everywhere = bool(known.all())
     for i in places:
         for j in places:
-            at = _source(grid, axes, crs, y + i, x + j)
+            at = corners.get((i, j)) or _source(grid, axes, crs, y + i, x + j)
             inside += ~np.isnan(_nearest(block, grid, window, *at))
             _add_bilinear(filled, None if everywhere else known, grid, window, at, total, weight)
     usable = (2 * inside >= samples * samples) & (weight > 0)
     out[...] = np.where(usable, total / np.where(weight > 0, weight, 1), np.float32(np.nan))
 
 
-def _window(coordinates: list[Float], size: int) -> slice:
+def _window(coordinates: Sequence[Float], size: int) -> slice:
     """Pixels that the coordinates touch, with a margin for the neighbours."""
     ends = [v for c in coordinates if (v := c[np.isfinite(c)]).size]
     if not ends:
@@ -329,13 +330,12 @@ def _add_bilinear(
 ) -> None:
     """Add the four weighted neighbours of each point; those without data weigh nothing."""
     (y0, wy), (x0, wx) = (_fraction(v - 0.5) for v in at)
+    across = [(_indices(x0 + d, grid.width, window[1]), wx if d else 1 - wx) for d in (0, 1)]
     for dy in (0, 1):
         iy, in_y = _indices(y0 + dy, grid.height, window[0])
         part_y = np.where(in_y, wy if dy else 1 - wy, np.float32(0))
-        for dx in (0, 1):
-            ix, in_x = _indices(x0 + dx, grid.width, window[1])
-            part_x = np.where(in_x, wx if dx else 1 - wx, np.float32(0))
-            share = _both(part_y, part_x)
+        for (ix, in_x), part in across:
+            share = _both(part_y, np.where(in_x, part, np.float32(0)))
             # where all is known, a factor of one changes no bit
             shares = share if known is None else share * _take(known, iy, ix)
             total += shares * _take(filled, iy, ix)
