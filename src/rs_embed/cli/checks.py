@@ -99,7 +99,7 @@ def inspect_command(
     where: dict[str, Any] = {
         "spatial": one_place(point, bbox, buffer),
         "temporal": span_of(time),
-        "backend": source_of(backend, no_cache=no_cache),
+        "backend": source_of(backend, no_cache=no_cache, model=model),
         "value_range": value_range,
         "picture": out,
     }
@@ -160,7 +160,8 @@ def _input(model: str, fetch: Any, modality: str | None, options: dict[str, Any]
 
 def _print_report(found: dict[str, Any]) -> None:
     sensor, span = found["sensor"], found["temporal"]
-    typer.echo(f"{sensor['collection']} at {sensor['scale_m']:g} m, {span['start']}..{span['end']}, {found['backend']}")
+    dates = "of no date" if span is None else f"{span['start']}..{span['end']}"
+    typer.echo(f"{sensor['collection']} at {sensor['scale_m']:g} m, {dates}, {found['backend']}")
     if "report" in found:
         scenes = sum(len(frame) for frame in found["scenes"])
         _print_bands(found["report"], sensor["bands"], counted(scenes, "scene"))

@@ -192,7 +192,7 @@ def _places(model: str, where: Where, pixels: o.Pixels, settings: dict[str, Any]
         temporal=span,
         sensor=sensor,
         fetch=fetch,
-        backend=o.source_of(pixels.backend, no_cache=pixels.no_cache),
+        backend=o.source_of(pixels.backend, no_cache=pixels.no_cache, model=model),
         on_error="return",
         show_progress=False,
         **settings,

@@ -103,7 +103,7 @@ def _estimated(model: str, where: Where, pixels: o.Pixels, output: str, settings
         sensor=sensor,
         fetch=fetch,
         output=OutputSpec.grid() if output == "grid" else OutputSpec.pooled(output),
-        backend=o.source_of(pixels.backend, no_cache=pixels.no_cache),
+        backend=o.source_of(pixels.backend, no_cache=pixels.no_cache, model=model),
         **settings,
     )
 

@@ -211,9 +211,11 @@ def model_option(flag: str, *, help: str) -> Any:
     return _option(flag, metavar="MODEL", help=help, autocompletion=_models)
 
 
-def source_of(backend: str | None, *, no_cache: bool) -> Any:
-    """Return where imagery comes from: a name, or what it names, opened without a cache."""
-    if not no_cache:
+def source_of(backend: str | None, *, no_cache: bool, model: str | None = None) -> Any:
+    """Return where imagery comes from: a name, or what it names, opened without a cache; products have none."""
+    from rs_embed.core.registry import get_spec
+
+    if not no_cache or (model is not None and get_spec(model).product is not None):
         return backend or "auto"
     from rs_embed.providers.backends import open_provider
 
