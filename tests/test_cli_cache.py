@@ -146,3 +146,17 @@ def test_weights_are_deleted_without_a_question_where_that_was_said(command: Cal
 def test_what_to_delete_must_be_said(command: Caller, cache: Path) -> None:
     said = command("cache", "clear")
     assert said.code == 2 and "--pixels, --weights or both" in said.err
+
+
+def test_a_cache_in_a_home_that_nobody_has(command: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RS_EMBED_CACHE_DIR", "~nobody-of-that-name/cache")
+    for call in (("cache", "info"), ("embed", "imagestats", *ASKED, "--backend", "earth-search")):
+        said = command(*call)
+        assert said.code == 1
+        assert "RS_EMBED_CACHE_DIR='~nobody-of-that-name/cache' names a home that is not known here" in said.err
+    said = command("doctor")
+    assert "names a home that is not known here" in said.out
+    said = command("embed", "imagestats", *ASKED, "--backend", "~nobody-of-that-name/rasters")
+    assert "neither a known name" in said.err
+    said = command("embed", "imagestats", *ASKED, "--backend", "a" * 5000)
+    assert "neither a known name" in said.err

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from rs_embed import __version__
-from rs_embed.core.errors import RSEmbedError
+from rs_embed.core.errors import RSEmbedError, SpecError
 from rs_embed.core.registry import broken_plugins
 from rs_embed.core.specs import PointBuffer, TemporalSpec
 from rs_embed.inference.cached import cached_weights, folder_size
@@ -172,15 +172,19 @@ def _earth_engine() -> Finding:
     if importlib.util.find_spec("ee") is None:
         remedy = "needed for backend gee only: pip install earthengine-api"
         return Finding("Earth Engine", "login", "absent", "earthengine-api is not installed", remedy)
-    stored = Path.home() / ".config" / "earthengine" / "credentials"
+    stored = Path(os.path.expanduser("~/.config/earthengine/credentials"))  # unlike Path.home, also without a home
     if stored.is_file() or any(os.environ.get(name) for name in SECRET[1:]):
         return Finding("Earth Engine", "login", "ok", "credentials found (not tried)")
     return Finding("Earth Engine", "login", "absent", "no credentials", "earthengine authenticate")
 
 
 def _cache() -> Iterator[Finding]:
-    folder = cache_dir()
     remedy = "set RS_EMBED_CACHE_DIR to a folder that can be written"
+    try:
+        folder = cache_dir()
+    except SpecError as error:
+        yield Finding("cache", "folder", "broken", str(error), remedy)
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -52,13 +52,22 @@ def open_provider(backend: Any, *, call: str | None = None, cache: bool = True) 
         return _open_services(name.lower(), _pixels(cache))
     if name.lower().startswith(("http://", "https://")):
         return _stac(name, _pixels(cache))
-    path = Path(name).expanduser()
-    if path.exists():
+    path = _path(name)
+    if path is not None:
         return _local(str(path.resolve()), path.stat().st_mtime_ns)
     plugin, _, argument = name.partition(":")
     if plugin.lower() in _factories():
         return _plugin(plugin.lower(), argument.strip() or None)
     raise ProviderError(_unknown(name))
+
+
+def _path(name: str) -> Path | None:
+    """The path that a backend's name is, if it exists."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):  # too long for a path, or in a home that is not known here
+        return None
 
 
 def _unknown(name: str) -> str:

@@ -127,7 +127,7 @@ def _found(key: str | Path | Mapping[str, Any] | None) -> tuple[str, Mapping[str
     for name in KEYS:
         if os.environ.get(name):
             return name, read_key(os.environ[name], name)
-    home = Path.home() / ".config"
+    home = Path(os.path.expanduser("~")) / ".config"  # unlike Path.home, also without a home
     gcloud = Path(os.environ.get("CLOUDSDK_CONFIG") or home / "gcloud") / "application_default_credentials.json"
     for command, file in (
         ("earthengine authenticate", home / "earthengine" / "credentials"),
