@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import math
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -243,8 +244,10 @@ def _fits(tree: Hierarchy, node: Node) -> bool:
 
 def _split(address: str) -> tuple[str, str]:
     """Return the address of a store and the path inside it."""
-    at = address.lower().find(".zarr")
-    return address[: at + 5], address[at + 5 :].strip("/")
+    found = re.match(r".*?\.zarr(?=/|$)", address, re.IGNORECASE | re.DOTALL)
+    if found is None:
+        raise ProviderError(f"{address!r} is no address of a Zarr store: it has no part that ends with .zarr")
+    return found[0], address[found.end() :].strip("/")
 
 
 def describe_zarr(address: str) -> Described:

@@ -125,13 +125,13 @@ class TesseraZarr:
         model = str(attrs.get("geoemb:model", "")).rstrip("/").rpartition("/")[2].lstrip("v")
         named = Path(self.store.name.rstrip("/")).name
         family = self.version.partition("-")[0].lstrip("v")
-        other = named if named in _VERSIONS and named != self.version else None
-        if other is None and model[:1].isdigit() and not _same_family(model, family):
-            other = f"v{model}"
-        if other is not None:
+        others = [named] if named in _VERSIONS and named != self.version else []
+        if not others and model[:1].isdigit() and not _same_family(model, family):
+            others = [v for v in _VERSIONS if _same_family(model, v.partition("-")[0].lstrip("v"))] or [f"v{model}"]
+        if others:
             raise ProviderError(
-                f"{self.source} holds TESSERA {other}, asked for is {self.version}: vectors of two versions do not "
-                f"compare; say variant={other!r}, or name a store of {self.version}"
+                f"{self.source} holds TESSERA {' or '.join(others)}, asked for is {self.version}: vectors of two "
+                f"versions do not compare; say variant={others[0]!r}, or name a store of {self.version}"
             )
 
     def _zone(self, number: int) -> _Zone | None:
@@ -150,13 +150,18 @@ class TesseraZarr:
         nodes = [self.tree.node(f"{group.path}/{name}") for name in (names[0], "scales")]
         code, scales = (ZarrArray(self.store, node) for node in nodes)
         years = tuple(years_of(ZarrArray(self.store, self.tree.node(f"{group.path}/time"))))
-        whole = (len(years), DIMENSIONS, *scales.shape[1:])
-        if code.dtype != np.int8 or code.shape != whole or scales.shape[0] != len(years):
+        of_code, of_scales = axes_of(nodes[0]), axes_of(nodes[1])
+        sizes = [
+            [node.shape[axis] for axis in (of.time, of.y, of.x) if axis is not None]
+            for node, of in ((nodes[0], of_code), (nodes[1], of_scales))
+        ]
+        bands = 0 if of_code.band is None else code.shape[of_code.band]
+        if code.dtype != np.int8 or bands != DIMENSIONS or sizes[0] != sizes[1] or sizes[0][0] != len(years):
             raise ProviderError(
                 f"{code.name} holds {code.dtype} {code.shape} beside scales {scales.shape} and {len(years)} years, "
                 f"stores of TESSERA int8 (time, {DIMENSIONS}, y, x): it is of another product or version"
             )
-        grid = grid_of(self.tree, nodes[0], axes_of(nodes[0]))
+        grid = grid_of(self.tree, nodes[0], of_code)
         if grid.crs is None or grid.crs.epsg != 32600 + number:
             raise ProviderError(f"{code.name} is said to lie in {grid.crs}, zone {number} is EPSG:{32600 + number}")
         return _Zone(number, years, code, scales, grid)
@@ -227,6 +232,8 @@ class TesseraVersions:
 
     def _chosen(self, version: str) -> Archive:
         address = self.store.address
+        if not self._published and address.rpartition("/")[2] == "zarr":
+            return TesseraZarr(Store(f"{address}/{version}"), version)
         if not self._published and self._is_one():
             return TesseraZarr(self.store, version)
         if version in _ONLY_ZARR or self._lies_as_zarr(version):

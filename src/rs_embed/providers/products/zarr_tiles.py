@@ -186,6 +186,8 @@ def years_of(line: ZarrArray) -> list[int]:
         begin = np.datetime64(f"{year:04d}-{month:02d}-{day:02d}").astype(f"datetime64[{unit}]")
         dates = begin + np.floor(values).astype(np.int64).astype(f"timedelta64[{unit}]")
         return [int(each) for each in dates.astype("datetime64[Y]").astype(np.int64) + 1970]
+    if values.dtype.kind not in "iuf" and all(str(value)[:4].isdigit() for value in values):
+        return [int(str(value)[:4]) for value in values]
     if values.dtype.kind in "iuf" and ((values >= _FIRST) & (values <= _LAST)).all():
         return [int(year) for year in values]
     raise ProviderError(f"{line.name}: {values.ravel()[:3].tolist()} with units {units!r} tell no years")
