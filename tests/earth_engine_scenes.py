@@ -129,18 +129,23 @@ class Painter:
         east, south = self.west + self.width, self.north - self.height
         corners = [(self.west, south), (east, south), (east, self.north), (self.west, self.north)]
         convert = Transformer.from_crs(PROJECTIONS.get(self.crs, self.crs), "EPSG:4326", always_xy=True)
-        return Polygon([convert.transform(*corner) for corner in corners])
+        found = [convert.transform(*corner) for corner in corners]
+        lons = [lon for lon, _ in found]
+        turned = 360 if max(lons) - min(lons) > 180 else 0  # across the antimeridian: on from 180
+        return Polygon([(lon + turned * (lon < 0), lat) for lon, lat in found])
 
 
 def millis(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def optical(collection: str, *, dates: int = 4, crs: str = UTM, holes: bool = True, seed: int = 1) -> list[Stored]:
+def optical(
+    collection: str, *, dates: int = 4, crs: str = UTM, holes: bool = True, seed: int = 1, lon: float = LON
+) -> list[Stored]:
     """Two overlapping tiles of each pass, with clouds and holes; the second is 20 seconds later."""
     look, rng = LOOKS[collection], np.random.default_rng(seed)
     sensor = SENSORS[look.sensor]
-    geobox = lattice_in(crs, sensor.gsd, sensor.offset)
+    geobox = lattice_in(crs, sensor.gsd, sensor.offset, lon)
     coarsest = max(b.gsd for b in sensor.bands)
     step = 2 * coarsest  # so that edges of tiles never go through the middle of a pixel of 40 m
     west, north, side = snapped(geobox, step, 4 * coarsest, sensor.offset * sensor.gsd)
@@ -168,13 +173,14 @@ def optical(collection: str, *, dates: int = 4, crs: str = UTM, holes: bool = Tr
     return out
 
 
-def lattice_in(crs: str, gsd: float, offset: float) -> GeoBox:
+def lattice_in(crs: str, gsd: float, offset: float, lon: float = LON) -> GeoBox:
     """The place's lattice, or one around it in another CRS."""
-    lattice = region().lattice(gsd, offset)
-    geobox = lattice.geobox(lattice.cover(region().shape.bounds))
-    if crs == UTM:
+    place = region(lon=lon)
+    lattice = place.lattice(gsd, offset)
+    geobox = lattice.geobox(lattice.cover(place.shape.bounds))
+    if geobox.crs == CRS(crs):
         return geobox
-    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(LON, LAT)
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lon, LAT)
     count = 900 // int(gsd) + 4
     west, north = (np.floor(v / 60) * 60 for v in (x - count * gsd / 2, y + count * gsd / 2))
     return GeoBox((count, count), Affine(gsd, 0, west, 0, -gsd, north), crs)

@@ -563,10 +563,14 @@ class Broken:
     path: str
     """Part of the path of requests that it concerns."""
     status: int
-    body: str
+    body: str | bytes
     times: int = 1_000_000
     headers: Mapping[str, str] = field(default_factory=dict)
     mime: str = "application/json"
+    after: int = 0
+    """How many requests are answered rightly before."""
+    cut: bool = False
+    """Whether the connection ends after half of the body."""
 
 
 def error_body(status: int, message: str, kind: str = "", details: Any = None) -> str:
@@ -672,10 +676,17 @@ def _handler(world: EarthEngineStub) -> type[BaseHTTPRequestHandler]:
 
         def refused(self) -> bool:
             with world.lock:
-                fault = next((b for b in world.broken if b.path in self.path and b.times > 0), None)
+                concerned = [b for b in world.broken if b.path in self.path and b.times > 0]
+                fault = next((b for b in concerned if not b.after), None)
+                for each in concerned:
+                    each.after -= bool(each.after)
                 if fault is not None:
                     fault.times -= 1
-            if fault is not None:
+            if fault is not None and fault.cut:
+                self.close_connection = True
+                half = len(fault.body) // 2
+                self.answer(fault.status, fault.body[:half], fault.mime, **{"Content-Length": str(len(fault.body))})
+            elif fault is not None:
                 self.answer(fault.status, fault.body, fault.mime, **fault.headers)
             return fault is not None
 

@@ -95,7 +95,7 @@ class EarthEngineProvider(SceneProvider):
         credentials: Any = None,
         key: str | Path | Mapping[str, Any] | None = None,
         url: str = URL,
-        attempts: int = 5,
+        attempts: int = 6,
         call: str | None = None,
     ) -> None:
         if credentials is not None:

@@ -17,6 +17,7 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from urllib3.exceptions import ProtocolError
 
 from rs_embed.core.errors import ProviderError
 from rs_embed.providers.sessions import ServiceError, open_session, trouble
@@ -68,7 +69,7 @@ class EarthEngineSession:
         How often a request is sent that is refused for a while (429) or fails on the server (5xx), with growing pauses.
     """
 
-    def __init__(self, credentials: Any, project: str, *, url: str = URL, attempts: int = 5) -> None:
+    def __init__(self, credentials: Any, project: str, *, url: str = URL, attempts: int = 6) -> None:
         from google.auth.transport.requests import AuthorizedSession, Request
 
         if getattr(credentials, "quota_project_id", None):
@@ -135,13 +136,7 @@ class EarthEngineSession:
         from google.auth.exceptions import GoogleAuthError, TransportError
 
         try:
-            with self._slots:
-                answer = self._http.post(
-                    f"{self._root}/{method}",
-                    json=body,
-                    headers={"x-goog-user-project": self._project},
-                    timeout=_TIMEOUT,
-                )
+            answer = self._send(method, body)
         except (requests.exceptions.RequestException, TransportError) as error:
             raise trouble(f"Earth Engine ({what})", None, error, remedy=_HERE) from error
         except GoogleAuthError as error:
@@ -149,6 +144,28 @@ class EarthEngineSession:
         if answer.status_code != 200:
             raise _refusal(answer, what, self._project)
         return answer
+
+    def _send(self, method: str, body: Mapping[str, Any]) -> requests.Response:
+        """Send a request, and again where the connection ends within the answer."""
+        for last in (False, True):
+            try:
+                with self._slots:
+                    return self._http.post(
+                        f"{self._root}/{method}",
+                        json=body,
+                        headers={"x-goog-user-project": self._project},
+                        timeout=_TIMEOUT,
+                    )
+            except requests.exceptions.RequestException as error:
+                if last or not _broke_off(error):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _broke_off(error: requests.exceptions.RequestException) -> bool:
+    """Whether an answer had begun to come."""
+    kinds = (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)
+    return isinstance(error, kinds) or (bool(error.args) and isinstance(error.args[0], ProtocolError))
 
 
 def _read_npy(content: bytes) -> NDArray[Any]:
