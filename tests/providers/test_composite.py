@@ -159,7 +159,7 @@ def test_filters_are_exact() -> None:
 def test_orbit() -> None:
     shelf = Shelf(scene(1, 1, orbit="ascending"), scene(2, 9, orbit="descending"), scene(3, 9))
     assert (one(shelf, replace(REQUEST, orbit="ascending")).pixels == 1).all()
-    with pytest.raises(NoImageryError, match=r"1 by orbit='descending'"):
+    with pytest.raises(NoImageryError, match=r"1 was left out by orbit='descending'"):
         select_scenes(Shelf(scene(1, orbit="ascending")), replace(REQUEST, orbit="descending"))
 
 

@@ -194,6 +194,20 @@ def test_a_model_is_told_why_no_service_can_feed_it() -> None:
             get_embedding("rcf", sensor=sensor, backend=backend, **call)
 
 
+def test_what_there_is_instead_is_said(test_data: Path, api: str) -> None:
+    call: dict[str, Any] = {"spatial": PointBuffer(15.6, 46.92, 300), "temporal": TemporalSpec.year(2022)}
+    sensor = SensorSpec("COPERNICUS/S1_GRD", ("VV", "VH"))
+    for backend, said in ((api, r"127\.0\.0\.1:\d+ has"), (str(test_data / CATALOGUE), f"{CATALOGUE} holds")):
+        told = rf"no imagery of 'COPERNICUS/S1_GRD' \(sentinel-1\) \({said} sentinel-2-l2a\); choose another backend"
+        with pytest.raises(ProviderError, match=told):
+            get_embedding("imagestats", sensor=sensor, backend=backend, **call)
+
+
+def test_an_orbit_that_the_items_do_not_tell(api: str) -> None:
+    with pytest.raises(NoImageryError, match=r"5 were left out by orbit='ascending' \(5 of them tell no orbit\)"):
+        load(open_stac(api), ask(orbit="ascending"))
+
+
 def test_a_sensor_that_no_service_has() -> None:
     provider = FailoverProvider([STACProvider(each) for each in SERVICES.values()])
     assert isinstance(provider, Provider) and provider.offers("naip") and not provider.offers("era5")

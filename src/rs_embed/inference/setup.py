@@ -262,7 +262,7 @@ def _input(setup: tuple[ModelSpec, Variant], name: str, call: _Call) -> InputSet
         if not call.provider.offers(sensor.id):
             raise ProviderError(
                 f"the backend {call.provider.name!r} has no imagery of {call.sensor.collection!r} ({sensor.id})"
-                f"{_why_not(call.provider, sensor.id)}"
+                f"{_why_not(call.provider, sensor.id)}; choose another backend or sensor"
             )
     return InputSetup(name, item, source, sensor, bands, absent, wanted, variant.frames or item.frames)
 

@@ -62,7 +62,7 @@ class FailoverProvider:
         return any(each.offers(sensor) for each in self.services)
 
     def refusal(self, sensor: str) -> str:
-        """Return why imagery of a sensor that none of them offers cannot be used; empty where that is not known."""
+        """Return why imagery of a sensor that none of them offers cannot be used, or else what they have."""
         told = (getattr(each, "refusal", None) for each in self.services)
         return "; ".join(filter(None, (tell(sensor) for tell in told if tell is not None)))
 

@@ -76,6 +76,10 @@ class LocalProvider(SceneProvider):
         """Whether there is a scene of that sensor."""
         return sensor in self.collections
 
+    def refusal(self, sensor: str) -> str:
+        """Return what there is instead of a sensor that there is not."""
+        return f"{self.source} holds {', '.join(self.collections)}"
+
     def search(self, request: ImageRequest, interval: Interval) -> list[Scene]:
         """Return the scenes of the sensor in ``interval``; a sensor that has none at all is an error.
 

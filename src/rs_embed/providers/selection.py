@@ -192,7 +192,9 @@ def _nothing(provider: SceneSource, request: ImageRequest) -> str:
         )
     turned = sum(why == "orbit" for _, why in dropped)
     if turned:
-        said.append(f"{turned} by orbit={request.orbit!r}")
+        unknown = sum(why == "orbit" and s.orbit is None for s, why in dropped)
+        none = f" ({unknown} of them tell no orbit)" if unknown else ""
+        said.append(f"{turned} {'was' if turned == 1 else 'were'} left out by orbit={request.orbit!r}{none}")
     near = _nearest(provider, request, start, end)
     said.append(f"nearest dates: {', '.join(near)}" if near else "and none at any other date")
     return "; ".join(said)

@@ -101,8 +101,9 @@ class STACProvider(SceneProvider):
         return sensor in self._offers()
 
     def refusal(self, sensor: str) -> str:
-        """Return why imagery of a sensor that it does not offer cannot be used; empty where that is not known."""
-        return refusal(self.service, sensor)
+        """Return why imagery of a sensor that it does not offer cannot be used, or else what it has."""
+        has = ", ".join(self._offers()) or "no imagery that is known here"
+        return refusal(self.service, sensor) or f"{self.name} has {has}"
 
     def notes(self, request: ImageRequest) -> tuple[str, ...]:
         """Return what is read instead of the collection that was asked for, and how it differs."""
