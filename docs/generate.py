@@ -77,7 +77,7 @@ def overview(models: dict[str, dict[str, Any]]) -> str:
     """Return the page that lists all models."""
     rows = []
     for name, facts in models.items():
-        first = next(iter(facts["inputs"].values()))
+        first = next(iter(facts["inputs"].values()), None)
         rows.append(
             [
                 f"[{name}](models/{name}.md)",
@@ -86,7 +86,7 @@ def overview(models: dict[str, dict[str, Any]]) -> str:
                 "none: precomputed"
                 if facts["type"] == "precomputed"
                 else list(dict.fromkeys(s["sensor"] for i in facts["inputs"].values() for s in i["sensors"])),
-                facts["temporal"] if facts["type"] == "precomputed" else frames(first["frames"]),
+                frames(first["frames"]) if first and facts["type"] != "precomputed" else facts["temporal"],
                 facts["dims"]["pooled"],
                 facts["license"]["weights"],
             ]
@@ -118,6 +118,14 @@ def readme(models: dict[str, dict[str, Any]], text: str) -> str:
 def inputs(facts: dict[str, Any]) -> str:
     """Return the section on inputs and preprocessing."""
     rows, steps = [], []
+    if holds_chips(facts):
+        return (
+            "## What it reads\n\n"
+            "Tables of chips: vectors with the ground that they stand for and a date. There is no grid. A region gets\n"
+            "the mean of the chips that share ground with it, each weighted by the ground that it shares; of chips of\n"
+            "one footprint the newest, within `temporal` where it is given. `read_chips` gives the chips themselves.\n"
+            "`backend` may be the URL or folder of a copy of the store.\n"
+        )
     if facts["type"] == "precomputed":
         scale = number(next(iter(facts["inputs"].values()))["gsd_m"])
         annual = facts["temporal"] == "annual"
@@ -165,7 +173,7 @@ def variants(facts: dict[str, Any]) -> str:
                 f"`{name}`",
                 millions(each["parameters"]),
                 each["dims"]["pooled"],
-                each["dims"]["grid"],
+                each["dims"].get("grid"),
                 window(each["window"]),
                 f"{each['window']['patch']} px",
                 f"{where}: `{checkpoint['file']}`" if where else None,
@@ -188,9 +196,34 @@ def options(facts: dict[str, Any]) -> str:
 
 def time_of(facts: dict[str, Any]) -> str:
     """Return the line of the example that says when."""
+    if holds_chips(facts):
+        return 'time = TemporalSpec.range("2018-01-01", "2024-01-01")\n'
     if facts["temporal"] == "annual":
         return "time = TemporalSpec.year(2024)\n"
     return 'time = TemporalSpec.range("2022-06-01", "2022-08-01")\n'
+
+
+def holds_chips(facts: dict[str, Any]) -> bool:
+    """Whether a model is a product of chips: without a grid."""
+    return facts["type"] == "precomputed" and "grid" not in facts["output"]
+
+
+def example(name: str, facts: dict[str, Any]) -> str:
+    """Return the code of an example: a vector, and a grid or the chips behind the vector."""
+    names = "OutputSpec, PointBuffer, TemporalSpec, get_embedding"
+    after = (
+        "cells = OutputSpec.grid()\n"
+        f'grid = get_embedding("{name}", spatial=place, temporal=time, backend="auto", output=cells)\n'
+    )
+    if holds_chips(facts):
+        names = "PointBuffer, TemporalSpec, get_embedding, read_chips"
+        after = f'chips = read_chips("{name}", spatial=place, temporal=time)\n'
+    return (
+        f"```python\nfrom rs_embed import {names}\n\n"
+        "place = PointBuffer(11.5, 48.1, 320)\n"
+        + time_of(facts)
+        + f'vector = get_embedding("{name}", spatial=place, temporal=time, backend="auto")\n{after}```\n'
+    )
 
 
 def page(facts: dict[str, Any]) -> str:
@@ -200,19 +233,12 @@ def page(facts: dict[str, Any]) -> str:
     licences = "; ".join(f"{part}: {text}" for part, text in facts["license"].items())
     parts = [
         f"# {name}\n\n{facts['title']}.{aliases}\n",
-        "```python\n"
-        "from rs_embed import OutputSpec, PointBuffer, TemporalSpec, get_embedding\n\n"
-        "place = PointBuffer(11.5, 48.1, 320)\n"
-        + time_of(facts)
-        + f'vector = get_embedding("{name}", spatial=place, temporal=time, backend="auto")\n'
-        "cells = OutputSpec.grid()\n"
-        f'grid = get_embedding("{name}", spatial=place, temporal=time, backend="auto", output=cells)\n'
-        "```\n",
+        example(name, facts),
         f"**Pooled**: {facts['pooled']}. "
         + (
             "Cropped to the region exactly."
             if facts["pooled_kind"] == "cells"
-            else "A vector of whole windows: it cannot be cropped to a region."
+            else f"A vector of whole {'chips' if holds_chips(facts) else 'windows'}: it cannot be cropped to a region."
         )
         + "\n",
         facts["notes"] + "\n" if facts["notes"] else "",

@@ -1,4 +1,4 @@
-"""Tables of chips, painted small to the layout of Major TOM's, Clay's and Earth Index's files; and the hub's listing."""
+"""Tables of chips, painted small to the layout of Major TOM's, Clay's and Earth Index's files, and the hub's list."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def vectors(seed: int, count: int, dims: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((count, dims)).astype(np.float32)
 
 
-def fragment(lon: float, lat: float, side: float = 2240.0) -> Any:
-    """A square of metres in the UTM zone of a place, as a polygon of four corners in degrees."""
+def fragment(lon: float, lat: float, side: float = 2240.0, *, corners_only: bool = True) -> Any:
+    """A square of metres in the UTM zone of a place, as a polygon of four corners in degrees, or as curved as it is."""
     epsg = (32600 if lat >= 0 else 32700) + int((lon + 180) // 6) + 1
     there, back = (Transformer.from_crs(*pair, always_xy=True) for pair in ((4326, epsg), (epsg, 4326)))
     x, y = there.transform(lon, lat)
-    half = side / 2
-    corners = [(x - half, y + half), (x + half, y + half), (x + half, y - half), (x - half, y - half)]
-    return shapely.Polygon([back.transform(*corner) for corner in corners])
+    square = shapely.box(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+    square = square if corners_only else shapely.segmentize(square, 50.0)
+    return shapely.Polygon([back.transform(*corner) for corner in square.exterior.coords])
 
 
 def fragments(lon: float, lat: float, count: int, step: float = 2000.0) -> list[Any]:
@@ -78,11 +78,20 @@ def write(
     """Write a table with row groups of so many rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.table(columns).replace_schema_metadata(footer or {})
-    pq.write_table(table, path, row_group_size=group, compression="zstd")
+    pq.write_table(table, path, row_group_size=group, compression="zstd", data_page_size=2**16)
 
 
 def wkb(shapes: Sequence[Any]) -> pa.Array:
     return pa.array([None if shape is None else shapely.to_wkb(shape) for shape in shapes], pa.binary())
+
+
+def middle_of(shape: Any) -> Any:
+    """The middle of a square, also of one that is torn by the antimeridian."""
+    west, south, east, north = shape.bounds
+    if east - west > 180:
+        x = np.mod(shape.exterior.coords.xy[0], 360)
+        west, east = x.min(), x.max()
+    return shapely.Point(((west + east) / 2 + 180) % 360 - 180, (south + north) / 2)
 
 
 def paint_majortom(
@@ -101,7 +110,7 @@ def paint_majortom(
     numbers = vectors(seed, count, dims)
     moments = list(dates or [f"2021-0{1 + i % 9}-15 10:30:29+00:00" for i in range(count)])
     ids = [hashlib.sha256(f"{seed}-{i}-{moments[i]}".encode()).hexdigest() for i in range(count)]
-    centres = [shape.centroid for shape in shapes]
+    centres = [middle_of(shape) for shape in shapes]
     columns = {
         "unique_id": ids,
         "embedding": pa.array(list(numbers), pa.list_(pa.float32())),

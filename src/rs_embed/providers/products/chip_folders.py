@@ -22,6 +22,8 @@ __all__ = ["SUFFIXES", "ChipFolder", "Listed", "hub_address", "is_table", "open_
 SUFFIXES = (".parquet", ".geoparquet", ".gpq")
 _HUB = "https://huggingface.co"
 _DATA_SET = re.compile(r"/datasets/([^/]+)/([^/]+)(?:/(?:resolve|tree|blob)/([^/]+))?(?:/(.*))?")
+_HEAD = 2**10
+"""Bytes fetched of the beginning of a file: what it says of itself stands at the end."""
 _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"'#?]+)""", re.IGNORECASE)
 
 
@@ -86,7 +88,7 @@ def open_folder(address: str, below: Sequence[str] = ("",), *, deep: bool = True
 def _single(address: str) -> ChipFolder:
     if _is_remote(address):
         name = Path(unquote(urlsplit(address).path)).name
-        return ChipFolder(address, without_query(address), (Listed(name, lambda: RemoteFile(address), None),))
+        return ChipFolder(address, without_query(address), (Listed(name, _remote_file(address), None),))
     path = Path(address).expanduser()
     return ChipFolder(address, path.name, (Listed(path.name, lambda: LocalFile(path), None),))
 
@@ -169,7 +171,7 @@ def _local_file(path: Path) -> Callable[[], StoredFile]:
 
 
 def _remote_file(url: str) -> Callable[[], StoredFile]:
-    return lambda: RemoteFile(url)
+    return lambda: RemoteFile(url, head=_HEAD)
 
 
 def _get(session: requests.Session, url: str, what: str) -> requests.Response:

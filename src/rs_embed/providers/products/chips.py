@@ -232,6 +232,11 @@ class ChipArchive:
         for _, at, part in self.vectors([found]):
             if vectors is None:
                 vectors = np.full((len(found.row), part.shape[1]), np.nan, np.float32)
+            if part.shape[1] != vectors.shape[1]:
+                raise ProviderError(
+                    f"{self.source} holds vectors of {vectors.shape[1]} and of {part.shape[1]} numbers: its files are "
+                    "of several models; read them one by one"
+                )
             vectors[at] = part
         chips = found.chips
         empty = np.zeros((0, self.dims or 0), np.float32)
