@@ -559,6 +559,28 @@ def test_numbers_are_unpacked_as_the_metadata_say(tmp_path: Path, case: str) -> 
     assert close(found.values(), wanted)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize("sharded", [True, False])
+def test_chunks_that_were_never_written_have_no_data(tmp_path: Path, dtype: str, sharded: bool) -> None:
+    stored = numbers(dtype)[0]
+    stored[3] = 0  # a zero among other numbers is a value
+    told = GEOEMB | place(UTM, LEFT, TOP, 10.0, (40, 50))
+    group = zarr.open_group(tmp_path / "mine.zarr", mode="w", attributes=told)
+    shards = {"shards": (6, 20, 30)} if sharded else {}
+    array = group.create_array(
+        "emb", shape=(6, 40, 50), chunks=(6, 10, 10), dtype=dtype, dimension_names=["emb", "y", "x"], **shards
+    )
+    array[:, :20, :30] = stored[:, :20, :30]
+    wanted = np.full((6, 40, 50), np.nan, np.float32)
+    wanted[:, :20, :30] = stored[:, :20, :30]
+    with RangeServer(tmp_path) as server:
+        for address in (str(tmp_path / "mine.zarr"), server.url("mine.zarr")):
+            found = get_embedding(address, spatial=REGION, output=GRID)
+            assert np.array_equal(found.values(), wanted[CUT], equal_nan=True)
+            with pytest.raises(NoImageryError, match=r"mine has no embedding|it is sea, or was not produced"):
+                get_embedding(address, spatial=box(LEFT + 300, TOP - 300, 4, 4))
+
+
 def test_a_scale_for_each_pixel(tmp_path: Path) -> None:
     stored, rng = numbers("int8")[0], np.random.default_rng(5)
     scales = rng.uniform(0.01, 1, (40, 50)).astype(np.float32)

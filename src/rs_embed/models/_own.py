@@ -77,7 +77,7 @@ def _own(address: str, stamp: int | None) -> ModelSpec:
         title=f"{meta.get('model', 'embeddings')} of {name}",
         licence=licence,
         citation=str((meta.get("citation") or [""])[0]),
-        source=str(meta.get("model_source") or name),
+        source=str(meta.get("model_source") or tags.get("geoemb:model") or name),
         unit=_on_sphere(str(meta.get("model", ""))),
         space=str(meta["space"]).rpartition("/")[0] if meta.get("space") else None,
     )
