@@ -16,9 +16,11 @@ from fakes import FakeProvider
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from servers import free_port
 
 import rs_embed
 from rs_embed import PointBuffer, SensorSpec, TemporalSpec, compare_backends
+from rs_embed.core.errors import ProviderError
 
 BANDS = ("B4", "B3", "B8")
 SENSOR = SensorSpec("sentinel-2-l2a", BANDS)
@@ -79,6 +81,23 @@ def test_an_offset_of_1000_is_called_by_its_name(tmp_path: Path) -> None:
     for band in found["bands"]:
         assert band["mean_difference"] == pytest.approx(-1000, abs=0.5)
         assert band["median_absolute"] == pytest.approx(1000, abs=0.5)
+
+
+def test_an_offset_that_was_cut_off_at_zero_is_still_one(tmp_path: Path) -> None:
+    a, b = catalogue(tmp_path / "a"), catalogue(tmp_path / "b")
+    (tmp_path / "b" / "rs_embed.json").write_text('{"offset": -2800}')  # more than most pixels have
+    found = compare_backends(a, b, spatial=PLACE, temporal=JUNE, sensor=SENSOR)
+    assert all(band["mean_b"] < 600 < band["median_absolute"] for band in found["bands"])
+    assert found["verdict"] == "different: B4, B3, B8: B looks like A - 2800"
+
+
+def test_an_address_is_named_without_its_secrets(tmp_path: Path) -> None:
+    address = f"http://me:secret@127.0.0.1:{free_port()}/v1"
+    with pytest.raises(ProviderError, match=r"backend 'http://127\.0\.0\.1:\d+/v1': ") as caught:
+        compare_backends(
+            catalogue(tmp_path / "a"), f"{address}?key=secret", spatial=PLACE, temporal=JUNE, sensor=SENSOR
+        )
+    assert "secret" not in str(caught.value)
 
 
 PLANTED: dict[str, tuple[Change, str]] = {

@@ -115,9 +115,13 @@ def compare_backends(
 
 
 def _named(backend: Any, provider: Provider) -> str:
-    """Return what a report calls a backend: of a path its last part."""
+    """Return what a report calls a backend: of a path its last part, of an address what is no secret."""
+    from rs_embed.providers.services import without_secrets
+
     if not isinstance(backend, str | Path):
         return provider.name
+    if "://" in str(backend):
+        return without_secrets(str(backend).strip())
     return Path(backend).name if Path(backend).exists() else str(backend)
 
 

@@ -188,6 +188,9 @@ def _band(
 
 def _pattern(a: NDArray[np.float64], b: NDArray[np.float64], limit: float, sensor: Sensor) -> str | None:
     """Say what B looks like: A with a constant added, or times a factor; None where neither is."""
+    if sensor.kind == "optical":  # what an offset has brought below zero was cut off there
+        lit = (a > 0) & (b > 0)
+        a, b = a[lit], b[lit]
     if len(a) < _FEW:
         return None
     offset = float(np.median(b - a))
