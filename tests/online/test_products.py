@@ -25,6 +25,19 @@ def test_tessera_has_tiles_of_version_1() -> None:
     assert found.shape[0] == 128 and np.isfinite(found.values()).any()
 
 
+def test_zarr_stores_have_what_tiles_and_files_have() -> None:
+    pytest.importorskip("zarr", reason="the extra zarr is not installed")
+    call = {"spatial": FARM, "temporal": TemporalSpec.year(2024), "output": GRID}
+    tiles = get_embedding("tessera", **call)
+    zarrs = get_embedding("tessera", backend="https://data.source.coop/tessera/tessera/zarr/v1", **call)
+    assert tiles.meta["geobox"] == zarrs.meta["geobox"]
+    assert np.allclose(tiles.values(), zarrs.values(), atol=1e-6, equal_nan=True)
+    assert np.isfinite(get_embedding("tessera", variant="v1.1-dclimate", **call).values()).any()
+    mosaic = get_embedding("gse", backend="https://data.source.coop/tge-labs/aef-mosaic", **call)
+    assert mosaic.crs == "EPSG:4326"
+    assert np.abs(np.linalg.norm(mosaic.values(), axis=0) - 1).max() < 0.05
+
+
 def test_copernicus_has_the_cell_of_munich() -> None:
     found = get_embedding("copernicus", spatial=FARM)
     assert found.shape == (768,) and np.isfinite(found.data).all()
