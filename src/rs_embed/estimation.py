@@ -70,7 +70,7 @@ def estimate(
         What the call itself would raise before any work.
     """
     from rs_embed.inference.calls import progress_bar, spans_of
-    from rs_embed.inference.estimate import Costs, estimate_regions, open_for_estimate
+    from rs_embed.inference.estimate import Costs, estimate_chips, estimate_regions, open_for_estimate
     from rs_embed.inference.products import open_backend
     from rs_embed.inference.session import open_session
 
@@ -92,4 +92,6 @@ def estimate(
     )
     found, spans = spans_of(session, spatials, temporal)
     jobs = list(session.jobs(found, spans, provider))
+    if spec.product is not None and spec.product.chips:
+        return estimate_chips(session, jobs, costs)
     return estimate_regions(session, provider, jobs, costs, lacking, progress_bar(show_progress, "estimating"))

@@ -52,6 +52,7 @@ from rs_embed import (
     SpecError,
     TemporalSpec,
     describe_model,
+    estimate,
     get_embedding,
     get_embeddings_batch,
     iter_embeddings,
@@ -60,9 +61,9 @@ from rs_embed import (
     read_chips,
     save,
 )
+from rs_embed.providers.products.chip_archive import ChipArchive
 from rs_embed.providers.products.chip_files import ChipFile
 from rs_embed.providers.products.chip_folders import open_folder
-from rs_embed.providers.products.chips import ChipArchive
 from rs_embed.providers.products.memory import MEMORY
 
 GEOD = Geod(ellps="WGS84")
@@ -695,6 +696,30 @@ def test_large_row_groups_are_read_piece_by_piece(tmp_path: Path, monkeypatch: p
         whole = ChipFile(open_folder(str(file)).files[0].open(), _named()).table.size(0, ["embedding"])
         largest = max(request.sent for request in server.requests)  # the dictionary of the numbers
         assert largest < 0.8 * whole and len(server.requests) > 5
+
+
+def test_what_a_call_would_read_is_estimated(hub: Hub) -> None:
+    places = [PLACE, PointBuffer(0, 0, 100), PointBuffer(LON, LAT, 100)]
+    found = estimate("majortom", spatials=places)
+    groups = {hub.near.groups[i] for i, s in enumerate(hub.near.shapes) for p in places if s.intersects(outline(p))}
+    table = ChipFile(open_folder(str(hub.files["near"])).files[0].open(), _named()).table
+    assert found.read_bytes == sum(table.size(group, ["embedding"]) for group in groups)
+    assert found.regions == 3 and [each.index for each in found.no_imagery] == [1] and not found.failed
+    assert found.output_shape == (2048,) and found.output_bytes == 2 * 2048 * 4 and found.weights_bytes == 0
+    sent = hub.server.sent
+    hub.server.reset()
+    get_embeddings_batch("majortom", spatials=[PLACE, places[2]])
+    assert found.read_bytes <= hub.server.sent < found.read_bytes + 30_000 and sent < 300_000
+    assert json.loads(json.dumps(found.to_dict()))["seconds"]["encode"] == 0
+
+
+def test_very_large_row_groups_behind_a_url_are_told_of(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rs_embed.providers.products import chip_archive
+
+    monkeypatch.setattr(chip_archive, "_MUCH", 10_000)
+    with pytest.warns(UserWarning, match=r"fetching 0\.\d GB of .* its row groups are large, and are read whole"):
+        get_embedding("majortom", spatial=PLACE)
+    get_embedding(str(hub.files["near"]), spatial=PLACE)  # one that lies here fetches nothing
 
 
 # The catalogue and the command line ------------------------------------------------------------------------------

@@ -18,9 +18,10 @@ from rs_embed.inference.calls import progress_bar
 from rs_embed.inference.chips import archive_of, chip_facts, middle_of
 from rs_embed.inference.products import open_backend
 from rs_embed.inference.setup import resolve
+from rs_embed.providers.products.chip_archive import ChipArchive, Wanted, missing
 from rs_embed.providers.products.chip_columns import Named
 from rs_embed.providers.products.chip_folders import is_table, open_folder
-from rs_embed.providers.products.chips import ChipArchive, ChipProvider, Wanted, missing
+from rs_embed.providers.products.chips import ChipProvider
 
 __all__ = ["read_chip_set"]
 

@@ -25,7 +25,8 @@ from rs_embed.inference.plan import Plan
 from rs_embed.inference.provenance import LIBRARY, SCHEMA, describe_time, plain, versions_used
 from rs_embed.inference.session import Result, Session
 from rs_embed.inference.setup import Setup
-from rs_embed.providers.products.chips import ChipArchive, ChipProvider, Found, Wanted, missing
+from rs_embed.providers.products.chip_archive import ChipArchive, Found, Wanted, missing
+from rs_embed.providers.products.chips import ChipProvider
 from rs_embed.providers.products.parquet import require_pyarrow
 
 __all__ = ["ChipSession", "archive_of", "chip_facts", "middle_of", "open_chip_session"]
@@ -119,6 +120,11 @@ class ChipSession(Session):
         assert isinstance(self.provider, ChipProvider)
         return archive_of(self.provider, self.setup)
 
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self.setup.variant.dims["pooled"] * (4 if self.output.pooling == "stats" else 1)
+
     def runtime(self, setup: Setup | None = None) -> Any:
         """Return nothing: there is no net."""
         return None
@@ -188,6 +194,28 @@ class ChipSession(Session):
             except RSEmbedError as error:
                 yield region.job.index, error
 
+    def survey(self, jobs: Sequence[Job]) -> list[tuple[Job, Found | RSEmbedError]]:
+        """Return the chips that each region would be pooled from, or why it has none; no vector is read."""
+        self.archive.index(progress_bar(None, "indexing the tables"))
+        results: list[tuple[Job, Found | RSEmbedError]] = []
+        for job in jobs:
+            assert isinstance(job, _ChipJob)
+            try:
+                region = _region(job)
+                (everything,) = self.archive.find([region.wanted])
+                found, _ = _chosen(everything, region.wanted)
+                self._require(region, found, everything)
+                results.append((job, found))
+            except RSEmbedError as error:
+                results.append((job, error))
+        return results
+
+    def _require(self, region: _Region, found: Found, everything: Found) -> None:
+        """Raise `NoImageryError` where a region has no chip."""
+        if not len(found.row):
+            name = self.setup.spec.name
+            raise NoImageryError(missing(self.archive, name, region.wanted, region.centre, everything))
+
     def _pooled(self, regions: Sequence[_Region]) -> list[Callable[[], Embedding]]:
         """Read and pool the chips of regions; return what makes the embedding of each."""
         everything = self.archive.find([region.wanted for region in regions])
@@ -207,9 +235,7 @@ class ChipSession(Session):
         self, region: _Region, everything: Found, found: Found, notes: list[str], pool: ChipPool
     ) -> Embedding:
         """Return the embedding of a region."""
-        if not len(found.row):
-            name = self.setup.spec.name
-            raise NoImageryError(missing(self.archive, name, region.wanted, region.centre, everything))
+        self._require(region, found, everything)
         vector, about = pool.result(region.wanted.outline, str(region.spec))
         meta = self._meta(region) | about | {"pooled_shape": list(vector.shape)}
         meta["warnings"] = notes + about["warnings"]
@@ -252,8 +278,7 @@ class ChipSession(Session):
         meta: Mapping[str, Any] = {"model": self.setup.spec.name, "warnings": []}
         with suppress(RSEmbedError):  # a region that is none has no place to tell of
             meta = self._meta(_region(job))
-        size = self.setup.variant.dims["pooled"] * (4 if self.output.pooling == "stats" else 1)
-        return Embedding(np.full(shape or (size,), np.nan, np.float32), plain({**meta, **said}))
+        return Embedding(np.full(shape or (self.dim,), np.nan, np.float32), plain({**meta, **said}))
 
 
 @cache

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from rs_embed.core.errors import NoImageryError, ProviderError, SpecError
+from rs_embed.core.errors import NoImageryError, ProviderError, RSEmbedError, SpecError
 from rs_embed.core.imagery import ImageRequest, Interval, Scene
 from rs_embed.inference.calibrate import LARGEST, seconds_per_window
+from rs_embed.inference.chips import ChipSession
 from rs_embed.inference.engine import BATCH, Job
 from rs_embed.inference.forwards import count_forwards
 from rs_embed.inference.needs import Needs, needs_of
@@ -27,7 +28,7 @@ from rs_embed.inference.survey import Surveyed, said, searchable, survey
 from rs_embed.providers.backends import open_provider
 from rs_embed.providers.base import Provider
 
-__all__ = ["Costs", "Estimate", "FoundScenes", "Trouble", "estimate_regions", "open_for_estimate"]
+__all__ = ["Costs", "Estimate", "FoundScenes", "Trouble", "estimate_chips", "estimate_regions", "open_for_estimate"]
 
 SEARCHERS = 8
 """Threads that plan and search."""
@@ -38,6 +39,9 @@ RATE = 12.5
 SHARES = {".npy": (1.0, 1.0, 1.0), ".npz": (0.92, 0.35, 0.03), ".parquet": (0.92, 1.8, 0.07), ".tif": (0.9, 2.0, 0)}
 """Bytes in a file of one byte of float32 numbers, of the first embedding's metadata, and of the others', which repeat
 most of it."""
+
+_CHIP_META = 3000
+"""Bytes of the metadata of an embedding of chips, but for what is told of each."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,50 @@ def estimate_regions(
         seconds=seconds,
         missing=needs.missing,
         assumptions=(*(ASSUMED[key] for key in sorted(reading.how)), *notes),
+    )
+
+
+def estimate_chips(session: Session, jobs: Sequence[Job], costs: Costs) -> Estimate:
+    """Look for the chips of all regions, and add up what reading their vectors comes to."""
+    assert isinstance(session, ChipSession) and session.provider is not None
+    start = time.perf_counter()
+    results = session.survey(jobs)
+    regions = [
+        Surveyed(job, error=found)
+        if isinstance(found, RSEmbedError)
+        else Surveyed(job, shape=(session.dim,), meta_bytes=_CHIP_META + 160 * len(found.row))
+        for job, found in results
+    ]
+    size = session.archive.size_of([found for _, found in results if not isinstance(found, RSEmbedError)])
+    rate, seconds = costs.rate(session.provider.name), {"search": time.perf_counter() - start, "weights": 0.0}
+    good = [region for region in regions if region.error is None]
+    none = [region for region in regions if isinstance(region.error, NoImageryError)]
+    given = "as given" if costs.bandwidth_mb_s else "assumed"
+    return Estimate(
+        model=session.setup.spec.name,
+        variant=session.setup.variant_name,
+        backend=session.provider.name,
+        device=session.device,
+        regions=len(jobs),
+        windows=0,
+        batch_size=1,
+        forwards=0,
+        intervals=None,
+        no_imagery=tuple(map(_trouble, none)),
+        failed=tuple(_trouble(r) for r in regions if r.error is not None and r not in none),
+        missing_bands={},
+        read_bytes=size,
+        weights_bytes=0,
+        weights="none: the embeddings are read as they are",
+        output_shape=(session.dim,) if good else None,
+        output_bytes=4 * session.dim * len(good),
+        files=_files(good),
+        seconds=seconds | {"read": size / rate, "encode": 0.0, "total": seconds["search"] + size / rate},
+        missing=(),
+        assumptions=(
+            "read: the vectors of every row group that has a chip of a region, once",
+            f"time to read: {rate / 1e6:g} MB/s, {given}",
+        ),
     )
 
 

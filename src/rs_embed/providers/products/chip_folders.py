@@ -103,7 +103,7 @@ def _local(address: str, below: Sequence[str], deep: bool) -> ChipFolder:
         found = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
         if found:
             listed = (Listed(p.relative_to(root).as_posix(), _local_file(p), None) for p in found)
-            return ChipFolder(address, root.name, tuple(listed))
+            return ChipFolder(f"{address}/{each}", root.name, tuple(listed))
     raise ProviderError(f"the folder {root.name!r} holds no {' or '.join(SUFFIXES)}{_where(below)}")
 
 
@@ -200,7 +200,7 @@ def _remote(address: str, below: Iterable[str]) -> ChipFolder:
             if urls:
                 named = [(Path(unquote(urlsplit(url).path)).name, url) for url in urls]
                 files = tuple(Listed(name, _remote_file(url), None) for name, url in sorted(named))
-                return ChipFolder(address, without_query(address), files)
+                return ChipFolder(page, without_query(address), files)
     raise ProviderError(
         f"{without_query(address)} gives no list of {' or '.join(SUFFIXES)}{_where(tuple(below))}: {remedy}"
     )
