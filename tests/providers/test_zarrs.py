@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from product_stores import codes, index_aef, paint_aef, paint_tessera, values, write_tessera
 from pyproj import Transformer
 from range_server import RangeServer
@@ -42,7 +44,10 @@ from rs_embed import (
     get_embeddings_batch,
     save,
 )
+from rs_embed.providers.products.files import Store
 from rs_embed.providers.products.memory import MEMORY
+from rs_embed.providers.products.zarr_nodes import Hierarchy
+from rs_embed.providers.products.zarrs import ZarrArray
 
 GRID = OutputSpec.grid()
 Y2024 = TemporalSpec.year(2024)
@@ -186,7 +191,8 @@ def test_a_copy_that_has_only_zarr_is_read_by_zarr(tmp_path: Path) -> None:
         assert close(found.values(), painted.values(2024)[:, 3:7, 3:7])
         assert found.meta["scenes"]["product"][0]["id"] == f"zarr/{version}/2024/utm32"
     with RangeServer(tmp_path) as server:
-        assert np.array_equal(dclimate(region, server.root).values(), found.values())
+        for backend in (server.root, server.url("zarr"), str(tmp_path / "zarr")):
+            assert np.array_equal(dclimate(region, backend).values(), found.values())
     with pytest.raises(ProviderError, match=r"no folder zarr/v1\.1, and there are no npy tiles of v1\.1"):
         dclimate(region, str(tmp_path), variant="v1.1")
 
@@ -347,6 +353,42 @@ def test_without_zarr_the_extra_is_named(
     (tmp_path / "x.zarr").mkdir()
     with pytest.raises(MissingExtraError, match=r'x\.zarr is a Zarr store, which needs zarr: pip install "rs-embed\[z'):
         get_embedding(str(tmp_path / "x.zarr"), spatial=PointBuffer(0, 0, 50))
+
+
+# Arrays ----------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> dict[str, Any]:
+    """An array's shape, chunks and shards, and a window of it."""
+    shape = tuple(draw(st.integers(1, most)) for most in (2, 5, 30, 30))
+    chunks = tuple(draw(st.integers(1, n)) for n in shape)
+    found: dict[str, Any] = {"shape": shape, "chunks": chunks, "zarr_format": draw(st.sampled_from((2, 3)))}
+    if found["zarr_format"] == 3 and draw(st.booleans()):
+        shards = tuple(n * draw(st.integers(1, 3)) for n in chunks)
+        found["shards"] = {"shape": shards, "index_location": draw(st.sampled_from(("start", "end")))}
+    edges = [sorted(draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True))) for n in shape]
+    return found | {
+        "window": tuple(slice(*each) for each in edges),
+        "dtype": draw(st.sampled_from(("int8", "<f4", ">i2"))),
+    }
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layout=layouts(), seed=st.integers(0, 9))
+def test_a_window_of_an_array_is_what_zarr_reads(tmp_path: Path, layout: dict[str, Any], seed: int) -> None:
+    MEMORY.clear()
+    window, rng = layout["window"], np.random.default_rng(seed)
+    like = {key: value for key, value in layout.items() if key != "window"}
+    array = zarr.create_array(tmp_path / "a", overwrite=True, fill_value=7, **like)
+    written = tuple(slice(0, rng.integers(0, n + 1)) for n in array.shape)
+    array[written] = rng.integers(-100, 100, array.shape).astype(array.dtype)[written]
+    tree = Hierarchy(Store(str(tmp_path / "a")))
+    ours = ZarrArray(tree.store, tree.node())
+    found = ours.read(window)
+    assert found.dtype == np.dtype(array.dtype).newbyteorder("=") and np.array_equal(found, array[window])
+    assert np.array_equal(ours.whole(), array[...])
+    assert ours.has(window) or (found == 7).all()
 
 
 # AlphaEarth's mosaic ---------------------------------------------------------------------------------------------

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from rs_embed.core.errors import ProviderError
-from rs_embed.providers.products.files import Absent, Store
+from rs_embed.providers.products.files import Absent, RemoteFile, Store
 
 __all__ = ["Hierarchy", "Node", "is_zarr", "looks_like_zarr"]
 
 _ROOTS = ("zarr.json", ".zgroup", ".zarray")
 _USUAL = ("embeddings", "embedding", "emb")
 """Names that an array of embeddings has, where a server does not list what it holds."""
+_LARGE = 2**16
+"""Bytes of consolidated metadata above which they are kept on this machine, if the server says their version."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,10 @@ class Hierarchy:
         raise Absent(f"{where} has no zarr.json, .zarray or .zgroup: it is no Zarr store, or half-copied")
 
     def _document(self, name: str) -> dict[str, Any]:
-        content = self.store.whole(name)
+        file = self.store.file(name)
+        content = self.store.whole(
+            name, keep=isinstance(file, RemoteFile) and file.size > _LARGE and bool(file.head.tag)
+        )
         try:
             found = json.loads(content.read_bytes() if isinstance(content, Path) else content)
         except ValueError as error:
