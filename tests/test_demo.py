@@ -58,6 +58,7 @@ def test_a_place_without_imagery_leaves_nothing(command: Caller, tmp_path: Path,
     said = command("demo", tmp_path / "out", *where)
     assert said.code == 1
     assert "no sentinel-2-l2a scene" in said.err
+    assert ".results" not in said.err, "what a function's caller may do helps nobody at the command line"
     assert not (tmp_path / "out").exists()
 
 
@@ -65,6 +66,26 @@ def test_it_works_across_the_antimeridian_and_beside_a_pole(tmp_path: Path) -> N
     for name, place in (("fiji", (179.995, -16.5)), ("svalbard", (15.6, 78.2))):
         run_demo_at(tmp_path / name, place, backend="synthetic", half_m=640)
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == FILES
+
+
+@pytest.mark.parametrize(
+    ("place", "more", "said"),
+    [
+        (("1500", "46.9"), (), "lon=1500"),
+        (("15.6", "146.9"), (), "lat=146.9"),
+        (("nan", "46.9"), (), "lon must be finite"),
+        (("15.6", "46.9"), ("--buffer", "1e7"), "--buffer 1e+07 around --place 15.6 46.9 is too large"),
+        (("15.6", "89.999"), (), "not over a pole"),
+        (("15.6", "46.9"), ("--buffer", "0"), "must be above 0 metres"),
+    ],
+)
+def test_places_that_cannot_be_meant(
+    command: Caller, tmp_path: Path, place: tuple[str, str], more: tuple[str, ...], said: str
+) -> None:
+    told = command("demo", tmp_path / "out", "--place", *place, *more, "--backend", "synthetic")
+    assert told.code == 1
+    assert said in told.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_belongs_to_a_place_needs_one(command: Caller, tmp_path: Path) -> None:

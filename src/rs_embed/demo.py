@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rs_embed.api import get_embedding, get_embeddings_batch
 from rs_embed.core.embedding import Embedding
-from rs_embed.core.errors import NoImageryError
+from rs_embed.core.errors import BatchError, NoImageryError, SpecError
 from rs_embed.core.specs import OutputSpec, PointBuffer, SensorSpec, TemporalSpec
 from rs_embed.inspection import inspect_provider_patch
 from rs_embed.store.files import save
@@ -42,6 +42,11 @@ BANDS = ("B2", "B3", "B4", "B8")
 """Of a real place: those of 10 m, which every catalogue of Sentinel-2 has."""
 KM = 0.009
 """Degrees of latitude in a kilometre."""
+
+LARGEST_M = 100_000.0
+"""Half the side of the largest picture, metres: the maps are of one zone."""
+EARTH_M = 6_371_000.0
+"""Mean radius, metres."""
 
 Picture = NDArray[np.uint8]
 
@@ -233,9 +238,17 @@ def run_demo_at(
 
     Raises
     ------
+    SpecError
+        If the place or the size cannot be meant.
     ProviderError
         If there is no imagery, or it cannot be reached; nothing is written then.
     """
+    lon, lat = place
+    PointBuffer(lon, lat, half_m)  # says what else is wrong
+    if half_m > LARGEST_M or abs(lat) + math.degrees(half_m / EARTH_M) > 90:
+        raise SpecError(
+            f"--buffer {half_m:g} around --place {lon:g} {lat:g} is too large: at most {LARGEST_M:g} m, not over a pole"
+        )
     tour = _Tour(
         f"rcf at {place[0]:g} {place[1]:g}",
         place,
@@ -249,12 +262,20 @@ def run_demo_at(
     _show(tour, folder)
 
 
+def _embedded(places: Sequence[PointBuffer], span: TemporalSpec, tour: _Tour) -> list[Embedding]:
+    """Return the vectors of the places; of those that have none the first says why."""
+    try:
+        return get_embeddings_batch("rcf", spatials=places, temporal=span, **tour.settings())
+    except BatchError as error:
+        raise error.errors[min(error.errors)] from error
+
+
 def _show(tour: _Tour, folder: Path) -> None:
     """Embed, print and draw a tour."""
     start = time.perf_counter()
     places, seasons = _neighbours(tour), {}
     for name, span in tour.seasons.items():
-        seasons[name] = get_embeddings_batch("rcf", spatials=places, temporal=span, **tour.settings())
+        seasons[name] = _embedded(places, span, tour)
         for number, embedding in enumerate(seasons[name]):
             embedding.meta["id"] = f"place-{number + 1}-{name}".rstrip("-")
     output = OutputSpec.grid()
