@@ -6,14 +6,14 @@ import io
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from rs_embed.core.errors import ProviderError
 from rs_embed.providers.ranges import Bytes, Fault
 
-__all__ = ["RangedFile"]
+__all__ = ["RangedFile", "holding"]
 
 _PIECE = 2**16
 """Bytes fetched at a time where nobody said what will be read."""
@@ -77,9 +77,9 @@ class RangedFile(ABC):
             return b""
         with self._lock:
             parts = (self.head, *self.held())
-        for part in parts:
-            if part.start <= start and stop <= part.start + len(part.content):
-                return part.content[start - part.start : stop - part.start]
+        known = holding(parts, start, stop)
+        if known:
+            return _cut(known, start, stop)
         first = start // _PIECE
         try:
             pieces = [self._piece(number) for number in range(first, -(-stop // _PIECE))]
@@ -101,6 +101,27 @@ class RangedFile(ABC):
             while len(self._pieces) > _PIECES:
                 self._pieces.popitem(last=False)
         return found
+
+
+def holding(parts: Sequence[Bytes], start: int, stop: int) -> list[Bytes]:
+    """Return the parts of a file that a range lies in, one or several that meet; none where a byte of it is in none."""
+    found, at = list[Bytes](), start
+    while at < stop:
+        part = next((part for part in parts if part.start <= at < part.start + len(part.content)), None)
+        if part is None:
+            return []
+        found.append(part)
+        at = part.start + len(part.content)
+    return found
+
+
+def _cut(parts: Sequence[Bytes], start: int, stop: int) -> bytes:
+    """A range out of the parts that it lies in, which may overlap: GDAL's memory ends where what it asked for does."""
+    found, at = list[bytes](), start
+    for part in parts:
+        found.append(part.content[at - part.start : stop - part.start])
+        at += len(found[-1])
+    return found[0] if len(found) == 1 else b"".join(found)
 
 
 class _Stream(io.RawIOBase):

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from rs_embed.core.errors import ProviderError
 from rs_embed.core.folders import cache_dir
-from rs_embed.providers.ranged import RangedFile
+from rs_embed.providers.ranged import RangedFile, holding
 from rs_embed.providers.ranges import PATIENCE, Bytes, Fault, fetch, without_query
 
 __all__ = ["Absent", "LocalFile", "RemoteFile", "Store", "StoredFile", "told"]
@@ -146,7 +146,7 @@ class RemoteFile(RangedFile):
                 self._bytes -= len(oldest.content)
 
     def _has(self, start: int, stop: int) -> bool:
-        return any(p.start <= start and stop <= p.start + len(p.content) for p in (self.head, *self._kept.values()))
+        return bool(holding((self.head, *self._kept.values()), start, stop))
 
 
 def _joined(ranges: Sequence[tuple[int, int]], head: int) -> list[tuple[int, int]]:

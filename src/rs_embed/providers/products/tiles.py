@@ -83,8 +83,8 @@ class RasterTile:
         height = self.about.grid.height
         flipped = self.about.grid.affine.e > 0
         stored = slice(height - rows.stop, height - rows.start) if flipped else rows
-        found = self.decode(self._stored(stored, cols))
-        return np.ascontiguousarray(found[:, ::-1]) if flipped else found
+        found = self._stored(stored, cols)
+        return self.decode(found[:, ::-1] if flipped else found)
 
     def unit(self) -> tuple[int, int]:
         """Height and width of what is read and kept as one."""
