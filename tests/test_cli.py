@@ -197,6 +197,10 @@ USAGE = {
     "a model's option alone": (("inspect", *PLACE, "--option", "a=1"), "--model"),
     "nothing to pull": (("pull",), "MODEL"),
     "one variant of two models": (("pull", "galileo", "rcf", "--variant", "nano"), "one MODEL"),
+    "a point with a comma": (
+        ("embed", "rcf", "--point", "11.1,48.7", "--json"),
+        "'11.1,48.7 --json'; it is written --point LON",
+    ),
     "one variant and all": (("pull", "galileo", "--variant", "nano", "--all"), "--all"),
 }
 

@@ -79,8 +79,17 @@ def _show_usage(error: Any, arguments: Sequence[str]) -> None:
         error.show()
         return
     command = error.ctx.command_path if error.ctx is not None else f"rs-embed {arguments[0]}"
-    said = error.format_message().rstrip(".")
+    said = error.format_message().rstrip(".") + _written(getattr(error, "param", None), arguments)
     fail(f"{said}{'' if said.endswith('?') else ';'} see {command} --help")
+
+
+def _written(option: Any, arguments: Sequence[str]) -> str:
+    """What was given for an option, and how it is written: typer says neither."""
+    name = next((name for name in getattr(option, "opts", ()) if name in arguments), None)
+    if name is None or not option.metavar:
+        return ""
+    at = arguments.index(name) + 1
+    return f", got {' '.join(arguments[at : at + option.nargs])!r}; it is written {name} {option.metavar}"
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
