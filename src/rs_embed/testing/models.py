@@ -19,9 +19,9 @@ from rs_embed.core.model_spec import ModelSpec
 from rs_embed.core.options import accepted_options, check_options
 from rs_embed.core.registry import get_spec
 from rs_embed.core.specs import OutputSpec, PointBuffer, SpatialSpec, TemporalSpec, norm_spatial
+from rs_embed.inference.products import open_backend
 from rs_embed.inference.random_weights import with_random_weights
 from rs_embed.inference.session import open_session
-from rs_embed.providers.backends import open_provider
 from rs_embed.providers.base import Provider
 from rs_embed.testing.report import Report, Skip, close, expect, run_checks
 from rs_embed.testing.trial import Trial, bounds_of, mirrored, random_state, within
@@ -333,7 +333,7 @@ def check_model(
         is about what an encoder does with pixels, and `rs-embed verify` about its numbers.
     backend
         Where the imagery comes from: it must be without a gap at that place and time. The painted landscape has
-        Sentinel-2 and Sentinel-1.
+        Sentinel-2 and Sentinel-1. Of a precomputed product the URL or folder of a store.
     spatial, temporal
         Where and when; some 300 m, so that there are several cells.
     raises
@@ -355,7 +355,7 @@ def check_model(
     given = dict(options or {}) | ({} if checkpoint is None else {"checkpoint": str(checkpoint)})
     if given.get("checkpoint") is None and any(variant.checkpoint for variant in spec.variants.values()):
         spec = with_random_weights(spec)
-    provider = open_provider(backend)
+    provider = open_backend(spec, backend)
     open_session(spec, provider, options=given)
     trial = Trial(spec, provider, given, norm_spatial(spatial), temporal)
     return run_checks(f"model {spec.name}", MODEL_CHECKS, trial, raises=raises)

@@ -61,7 +61,8 @@ def within(geobox: GeoBox, bounds: tuple[float, float, float, float]) -> NDArray
 
 def mirrored(request: ImageRequest, stack: ImageStack, where: NDArray[np.bool_]) -> ImageStack:
     """Return the stack with bright pixels dark and dark ones bright where it is asked, in plausible values."""
-    total = -30.0 if SENSORS[request.sensor].kind == "radar" else 3000.0
+    sensor = SENSORS.get(request.sensor)  # None: a product, whose numbers lie around 0
+    total = 0.0 if sensor is None else -30.0 if sensor.kind == "radar" else 3000.0
     return replace(stack, pixels=np.where(where, np.float32(total) - stack.pixels, stack.pixels))
 
 
