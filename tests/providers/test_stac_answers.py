@@ -19,6 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from range_server import RangeServer
 from real_catalogue import CATALOGUE, ask, load, real_items
 from servers import Front
@@ -323,6 +325,29 @@ def test_satellites_of_files_are_those_that_are_asked_for(test_data: Path) -> No
     assert wanted(tier_2, "LANDSAT/LC09/C02/T1_L2") == (False, False)
     assert wanted({"id": "LE07_L2SP_044033_20210329"}, "landsat") == (False, False)
     assert wanted({"id": "my field in May"}, "LANDSAT/LC08/C02/T1_L2") == (False, True)
+
+
+def test_what_does_not_count_is_said_where_nothing_else_is_found(test_data: Path) -> None:
+    """The real scene is of tier 2, which is not placed as well."""
+    (path,) = (test_data / "landsat_scene").glob("*_stac.json")
+    item = json.loads(path.read_text())
+    with RangeServer(path.parent) as files:
+        for asset in item["assets"].values():
+            asset["href"] = files.url(asset["href"].rpartition("/")[2])
+        with rasterio.open(next(path.parent.glob("*SR_B4.TIF"))) as dataset:
+            a = dataset.transform
+        box = GeoBox((9, 9), Affine(a.a, 0, a.c + 200 * a.a, 0, a.e, a.f + 200 * a.e), dataset.crs.to_string())
+        month = (datetime(2020, 10, 1, tzinfo=UTC), datetime(2020, 11, 1, tzinfo=UTC))
+        request = ask(box, ("SR_B4",), sensor="landsat-c2-l2", intervals=(month,), mask=None)
+        served = {"collections": [{"id": item["collection"]}]}
+        with Odd(search=lambda *_: page([item]), collections=served) as api:
+            with pytest.raises(NoImageryError, match="1 in landsat-c2l2-sr of tier 2, or of a satellite that"):
+                load(open_stac(api.url), request)
+            item["properties"]["landsat:collection_category"] = "T1"
+            there = load(open_stac(api.url), request)
+    here = load(open_local(path.parent), request)
+    assert here.valid.all()
+    np.testing.assert_array_equal(there.pixels, here.pixels)
 
 
 def test_links_that_go_round_in_a_circle(tmp_path: Path) -> None:

@@ -195,6 +195,8 @@ def _nothing(provider: SceneSource, request: ImageRequest) -> str:
         unknown = sum(why == "orbit" and s.orbit is None for s, why in dropped)
         none = f" ({unknown} of them tell no orbit)" if unknown else ""
         said.append(f"{turned} {'was' if turned == 1 else 'were'} left out by orbit={request.orbit!r}{none}")
+    tell = getattr(provider, "left_out", None)  # by the provider itself, such as other satellites of a collection
+    said += tell(request) if tell is not None else []
     near = _nearest(provider, request, start, end)
     said.append(f"nearest dates: {', '.join(near)}" if near else "and none at any other date")
     return "; ".join(said)

@@ -37,7 +37,7 @@ from rs_embed.providers.services import (
     without_secrets,
 )
 from rs_embed.providers.sessions import TIMEOUT, ServiceError, open_session, trouble
-from rs_embed.providers.stac_items import item_collection, item_version
+from rs_embed.providers.stac_items import item_collection, item_footprint, item_time, item_version
 from rs_embed.providers.stac_pages import listed
 from rs_embed.providers.stac_scenes import read_scene, scene_of
 from rs_embed.providers.tokens import Signer
@@ -145,6 +145,24 @@ class STACProvider(SceneProvider):
     def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> NDArray[np.float32]:
         """Return ``(C, H, W)`` on exactly that lattice: see `SceneProvider.read`."""
         return read_scene(scene, bands, geobox, signer=self._signer, label=f"{self.name} scene {scene.id}")
+
+    def left_out(self, request: ImageRequest) -> list[str]:
+        """Return what to say of the items over the footprint that do not count: for who finds no scene."""
+        chosen, _ = choose_collections(self.service, self._offers(), request.sensor, request.collection)
+        collections = tuple(each.id for each in chosen)
+        unwanted = {
+            str(item.get("id"))
+            for start, end in request.intervals or (ALWAYS,)
+            for box in exact_boxes(request.footprint)
+            for item in self._items(collections, box, (start, end), HINTS)
+            if not is_wanted(item, request.sensor, request.collection)
+            and start <= item_time(item) < end
+            and ((outline := item_footprint(item)) is None or outline.intersects(request.footprint))
+        }
+        if not unwanted:
+            return []
+        name = request.collection or request.sensor
+        return [f"{len(unwanted)} in {', '.join(collections)} of tier 2, or of a satellite that {name!r} does not name"]
 
     def _scenes(
         self, items: Iterable[Item], sensor: str, asked: str | None, collections: Sequence[str]
