@@ -85,15 +85,6 @@ def wkb(shapes: Sequence[Any]) -> pa.Array:
     return pa.array([None if shape is None else shapely.to_wkb(shape) for shape in shapes], pa.binary())
 
 
-def middle_of(shape: Any) -> Any:
-    """The middle of a square, also of one that is torn by the antimeridian."""
-    west, south, east, north = shape.bounds
-    if east - west > 180:
-        x = np.mod(shape.exterior.coords.xy[0], 360)
-        west, east = x.min(), x.max()
-    return shapely.Point(((west + east) / 2 + 180) % 360 - 180, (south + north) / 2)
-
-
 def paint_majortom(
     path: Path,
     shapes: Sequence[Any],
@@ -110,7 +101,7 @@ def paint_majortom(
     numbers = vectors(seed, count, dims)
     moments = list(dates or [f"2021-0{1 + i % 9}-15 10:30:29+00:00" for i in range(count)])
     ids = [hashlib.sha256(f"{seed}-{i}-{moments[i]}".encode()).hexdigest() for i in range(count)]
-    centres = [middle_of(shape) for shape in shapes]
+    centres = [shape.centroid for shape in shapes]  # as the authors do, also across the antimeridian
     columns = {
         "unique_id": ids,
         "embedding": pa.array(list(numbers), pa.list_(pa.float32())),
@@ -126,7 +117,7 @@ def paint_majortom(
         "utm_crs": ["EPSG:32632"] * count,
         "pixel_bbox": pa.array([[0, 0, 224, 224]] * count, pa.list_(pa.int64())),
     } | other
-    write(path, columns, group=group, footer={"geo": geo_footer()} if footer else None)
+    write(path, columns, group=group, footer={"geo": geo_footer(crs=None)} if footer else None)
     days = [moment[:10] for moment in moments]
     return Painted(list(shapes), numbers, days, ids, [i // group for i in range(count)])
 
@@ -157,9 +148,18 @@ def paint_earth_index(path: Path, points: Sequence[Any], *, seed: int = 0, group
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), 384),
         "geometry": wkb(points),
     }
-    emb = json.dumps({"model": "softcon", "dim": 384}).encode()
+    about = {
+        "version": "0.0.1",
+        "model": {"id": "dinov2_vits14_softcon", "source": "https://github.com/zhu-xlab/softcon"},
+        "license": "CC-BY-4.0",
+        "datetime": "2023-07-02T00:00:00Z",
+        "start_datetime": "2023-01-01T00:00:00Z",
+        "end_datetime": "2024-01-01T00:00:00Z",
+        "embedding_dim": 384,
+    }
+    emb = json.dumps(about).encode()
     write(path, columns, group=group, footer={"geo": geo_footer(), "emb": emb})
-    return Painted(list(points), numbers, ["2024"] * count, ids)
+    return Painted(list(points), numbers, ["2023-01-01"] * count, ids)
 
 
 def list_hub(root: Path, repository: str, files: Sequence[str], *, revision: str = "main") -> None:

@@ -230,11 +230,14 @@ def test_a_batch_gives_what_each_region_gives_alone(copy: tuple[Path, Painted]) 
 
 
 def test_fragments_across_the_antimeridian(tmp_path: Path) -> None:
-    """Centres lie on both sides, so that their least and greatest longitude say nothing."""
-    shapes = [fragment(179.99, 10.0), fragment(-179.99, 10.0), fragment(179.95, 10.0)]
-    jump = [shape for shape in shapes if np.ptp(shape.exterior.coords.xy[0]) > 180]
-    assert len(jump) >= 1
-    painted = paint_majortom(tmp_path / "part.parquet", shapes, group=3)
+    """The authors' centres of torn ones lie near Greenwich, where there are others too."""
+    places = [(179.99, 10.0), (-179.99, 10.0), (179.95, 10.0), (0.0, 10.0), (0.003, 10.1)]
+    shapes = [fragment(*place) for place in places]
+    assert [abs(shape.centroid.x) < 1 for shape in shapes] == [True, True, False, True, True]
+    painted = paint_majortom(tmp_path / "part.parquet", shapes, group=5)
+    paint_majortom(tmp_path / "other.parquet", [fragment(0.2, 10.0), fragment(20.0, 10.0)], seed=1, group=1)
+    greenwich = get_embedding("majortom", spatial=PointBuffer(0.0, 10.0, 300), backend=str(tmp_path))
+    assert np.array_equal(greenwich.data, painted.vectors[3])
     found = get_embedding("majortom", spatial=PointBuffer(179.999, 10.0, 300), backend=str(tmp_path))
     assert {chip["id"] for chip in found.meta["chips"]} <= set(painted.ids[:2])
     region = BBox(179.995, 9.995, -179.995, 10.005)
@@ -421,14 +424,16 @@ def test_earth_index_holds_points(tmp_path: Path) -> None:
     found = get_embedding(file, spatial=place)
     assert close(found.data, painted.vectors[:3].mean(0)) and found.meta["weights"] == "equal"
     chips = read_chips(file, spatial=place)
-    assert chips.ids == ["21MNT_0000", "21MNT_0001", "21MNT_0002"] and chips.facts["emb"]["model"] == "softcon"
+    assert chips.ids == ["21MNT_0000", "21MNT_0001", "21MNT_0002"] and chips.facts["model"] == "dinov2_vits14_softcon"
+    assert chips.facts["license"] == "CC-BY-4.0" and str(chips.dates[0]) == "2023-01-01T00:00:00"
+    assert len(read_chips(file, spatial=place, temporal=TemporalSpec.year(2023))) == 3
     near = read_chips(file, spatial=PointBuffer(LON + 0.0201, LAT, 1), nearest=3)
     assert near.ids == ["21MNT_0005", "21MNT_0006", "21MNT_0004"]
     wanted = GEOD.inv(LON + 0.0201, LAT, LON + 0.02, LAT)[2]
     assert near.table["distance_m"][0] == pytest.approx(wanted, abs=0.01)
-    with pytest.raises(NoImageryError, match=r"21MNT\.parquet has no chip of 2024.*those there have no date"):
+    with pytest.raises(NoImageryError, match=r"21MNT\.parquet has no chip of 2024.*there are some of 2023-01-01"):
         read_chips(file, spatial=place, temporal=TemporalSpec.year(2024))
-    with pytest.raises(NoImageryError, match=r"the nearest is 7\.\d km .* 21MNT_0000 \(read_chips"):
+    with pytest.raises(NoImageryError, match=r"the nearest is 7\.\d km .* 21MNT_0000 of 2023-01-01 \(read_chips"):
         get_embedding(file, spatial=PointBuffer(LON - 0.1, LAT, 100))
 
 
@@ -447,6 +452,10 @@ def test_centres_without_footprints_are_points(tmp_path: Path) -> None:
     assert np.array_equal(chips.dates, dates, equal_nan=True) and chips.ids[3] == "satclip:3"
     later = read_chips(tmp_path / "satclip.parquet", temporal=TemporalSpec.range("2021-01-01", "2023-01-01"))
     assert later.vectors.tolist() == [[5, 6], [7, 8]]
+    with pytest.raises(NoImageryError, match=r"no chip of 2022.*those there have no date"):
+        read_chips(
+            tmp_path / "satclip.parquet", spatial=PointBuffer(LON + 0.01, LAT, 9), temporal=TemporalSpec.year(2022)
+        )
 
 
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])

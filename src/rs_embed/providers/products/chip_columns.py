@@ -17,17 +17,23 @@ from pyproj.exceptions import CRSError
 from rs_embed.core.errors import ProviderError
 from rs_embed.providers.products.parquet import ParquetTable
 
-__all__ = ["Columns", "Named", "dates_of", "facts_of", "find_columns", "shapes_of"]
+__all__ = ["Columns", "Named", "date_of_all", "dates_of", "facts_of", "find_columns", "shapes_of"]
 
 _VECTORS = ("embedding", "embeddings", "vector")
 _GEOMETRIES = ("geometry", "geom", "wkb_geometry")
-_CENTRES = (("centre_lon", "centre_lat"), ("center_lon", "center_lat"), ("longitude", "latitude"), ("lon", "lat"))
+_CENTRES = (
+    ("centre_lon", "centre_lat"),
+    ("center_lon", "center_lat"),
+    ("centroid_lon", "centroid_lat"),
+    ("longitude", "latitude"),
+    ("lon", "lat"),
+)
 _DATES = ("timestamp", "datetime", "date", "start_datetime", "start_date", "time", "year")
 _IDS = ("unique_id", "id", "chip_id")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-_FRAGMENT_M = 8000.0
-"""Of Major TOM's tables: a fragment lies within this of ``centre_lon, centre_lat``. It is cut out of an image of 1068
-pixels of 10 m around its grid cell (arXiv 2402.12095), so this holds also were the centre that of the cell."""
+_FRAGMENT_M = 3000.0
+"""Of Major TOM's tables: a fragment of at most 384 pixels of 10 m lies within this of ``centre_lon, centre_lat``, the
+centroid of its corners (MajorTOM_Embedder.py of https://github.com/ESA-PhiLab/Major-TOM)."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +184,24 @@ def facts_of(table: ParquetTable) -> dict[str, Any]:
         if key in table.texts:
             told = _json(table.texts[key])
             found[key] = table.texts[key] if told is None else told
+    emb = found.get("emb")
+    if isinstance(emb, dict):
+        model = emb.get("model")
+        known = {"model": model.get("id") if isinstance(model, dict) else model, "license": emb.get("license")}
+        found = {name: value for name, value in known.items() if isinstance(value, str)} | found
     return found
+
+
+def date_of_all(facts: Mapping[str, Any], name: str) -> np.datetime64:
+    """Return the date that a footer tells of all rows (Earth Index: the start of the span); NaT where it does not."""
+    emb = facts.get("emb")
+    said = None if not isinstance(emb, Mapping) else emb.get("start_datetime") or emb.get("datetime")
+    if said is None:
+        return np.datetime64("NaT", "s")
+    try:
+        return _moment(said)
+    except ValueError as error:
+        raise ProviderError(f"{name}: its footer tells {said!r} for a date, which is none") from error
 
 
 def shapes_of(column: Any, name: str, crs: str | None) -> NDArray[Any]:

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from rs_embed.core.errors import ProviderError
 from rs_embed.core.overlap import bounds_of
-from rs_embed.providers.products.chip_columns import Columns, Named, dates_of, facts_of, find_columns, shapes_of
+from rs_embed.providers.products.chip_columns import (
+    Columns,
+    Named,
+    date_of_all,
+    dates_of,
+    facts_of,
+    find_columns,
+    shapes_of,
+)
 from rs_embed.providers.products.files import StoredFile
 from rs_embed.providers.products.memory import MEMORY
 from rs_embed.providers.products.parquet import ParquetTable, vectors_of
@@ -106,7 +114,9 @@ class ChipFile:
             limits = [self.table.limits(group, name) for name in columns.centre]
             if None not in limits:
                 (west, east), (south, north) = (side for side in limits if side is not None)
-                return _spread(tuple(_around(np.array([west, east]), np.array([south, north]), columns.reach)))
+                box = _around(np.array([west, east]), np.array([south, north]), columns.reach)
+                torn = columns.geometry is not None and box[0] <= 0 <= box[2]
+                return _spread((-180, box[1], 180, box[3]) if torn else box)
         return _spread(self.places(group))
 
     def places(self, group: int) -> NDArray[np.float64]:
@@ -122,9 +132,22 @@ class ChipFile:
             lon, lat = (_numbers(found.column(name)) for name in columns.centre)
             boxes = np.column_stack((lon, lat, lon, lat))
             down, across = _margins(lat, columns.reach)
-            return np.asarray(boxes + np.column_stack((-across, -down, across, down)))
+            boxes = boxes + np.column_stack((-across, -down, across, down))
+            if columns.geometry is not None:
+                # The centroid of corners on both sides of the antimeridian lies near Greenwich.
+                torn = np.flatnonzero(np.abs(lon) <= across)
+                boxes[torn] = self._outlines(group, torn)
+            return np.asarray(boxes)
+        return self._outlines(group)
+
+    def _outlines(self, group: int, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Return the boxes around the geometries themselves."""
+        columns = self.columns
         assert columns.geometry is not None
-        return bounds_of(shapes_of(self.table.read(group, [columns.geometry]).column(0), self.name, columns.crs))
+        if rows is not None and not len(rows):
+            return np.zeros((0, 4))
+        column = self.table.read(group, [columns.geometry], rows).column(0)
+        return bounds_of(shapes_of(column, self.name, columns.crs))
 
     def _covering(self, group: int, paths: Sequence[str]) -> NDArray[np.float64]:
         import pyarrow.compute as compute
@@ -155,7 +178,7 @@ class ChipFile:
         if columns.date is not None:
             dates = dates_of(found.column(columns.date), self.name)
         else:
-            dates = np.full(len(rows), np.datetime64("NaT", "s"))
+            dates = np.full(len(rows), date_of_all(self.facts, self.name))
         return Chips(
             footprints.reshape(len(rows)),
             dates,
