@@ -23,7 +23,7 @@ from rs_embed.core.product import Product
 from rs_embed.providers.products.tiles import Tile, overlap
 from rs_embed.providers.resample import Grid, alignment, resample
 
-__all__ = ["Archive", "ProductProvider"]
+__all__ = ["Archive", "ProductProvider", "mover"]
 
 
 class Archive(Protocol):
@@ -108,8 +108,7 @@ class ProductProvider:
             yield self._part(tiles, whole, part, year)
 
     def _part(self, tiles: Sequence[Tile], whole: GeoBox, part: GeoBox, year: int | None) -> ImageStack:
-        channels = len(self.product.sensor.bands)
-        out = np.full((channels, *part.shape), np.nan, np.float32)
+        out: NDArray[np.float32] | None = None
         lacking = np.ones(part.shape, bool)
         scenes, notes = [], dict[str, None]()
         for tile in _own_first(tiles, part.crs):
@@ -121,12 +120,18 @@ class ProductProvider:
                 if found is None:
                     continue
                 taken = lacking & ~np.isnan(found).any(0)
-                np.copyto(out, found, where=taken)
+                if out is None:
+                    out = found
+                    out[:, ~taken] = np.nan
+                else:
+                    np.copyto(out, found, where=taken)
                 lacking &= ~taken
                 used |= taken
             if used.any():
                 scenes.append({"id": tile.id, "datetime": _stamp(year), "cloud_cover": None, "checked": tile.checked})
                 notes |= dict.fromkeys(_notes(tile, part))
+        if out is None:
+            out = np.full((len(self.product.sensor.bands), *part.shape), np.nan, np.float32)
         valid = ~lacking
         times = np.array(["NaT" if year is None else f"{year}-07-02"], "datetime64[s]")
         seen = int(valid.sum()), valid.size
@@ -224,14 +229,15 @@ def _region_of(request: ImageRequest, whole: GeoBox) -> Region:
 def _position(tile: Tile, region: Region) -> tuple[float, float]:
     """Return column and row of the region's centre in a tile."""
     grid, (lon, lat) = tile.grid, region.lonlat or (0.0, 0.0)
-    x, y = _mover(str(grid.crs)).transform(lon, lat)
+    x, y = mover(str(grid.crs)).transform(lon, lat)
     if grid.crs is not None and grid.crs.geographic and grid.width * grid.affine.a > 359:
         x = grid.affine.c + (x - grid.affine.c) % 360
     return (x - grid.affine.c) / grid.affine.a, (y - grid.affine.f) / grid.affine.e
 
 
 @lru_cache(maxsize=64)
-def _mover(crs: str) -> Transformer:
+def mover(crs: str) -> Transformer:
+    """Return the way from degrees to a CRS."""
     return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
 

@@ -17,7 +17,7 @@ from rs_embed.core.errors import NoImageryError
 from rs_embed.core.geometry import Region
 from rs_embed.core.product import Product
 from rs_embed.providers.products.alphaearth import nothing_there
-from rs_embed.providers.products.base import ProductProvider
+from rs_embed.providers.products.base import ProductProvider, mover
 from rs_embed.providers.products.files import LocalFile, RemoteFile, Store, StoredFile
 from rs_embed.providers.products.rasters import Raster
 from rs_embed.providers.products.tiles import Decode, RasterTile, Tile, north_up, open_raster, overlap
@@ -107,7 +107,7 @@ def beyond(grid: Grid) -> str:
 
 def reaches(grid: Grid, region: Region) -> list[tuple[slice, slice]]:
     """Return the windows of a north-up grid that the parts of a region touch; one in degrees repeats after a turn."""
-    move = Transformer.from_crs("EPSG:4326", str(grid.crs), always_xy=True)
+    move = mover(str(grid.crs))
     shifts = (0, 360, -360) if grid.crs is not None and grid.crs.geographic else (0,)
     found = []
     for part in shapely.get_parts(region.footprint):

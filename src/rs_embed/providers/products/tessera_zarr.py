@@ -21,14 +21,13 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
-from pyproj import Transformer
 
 from rs_embed.core.errors import NoImageryError, ProviderError
 from rs_embed.core.geometry import Region
 from rs_embed.core.product import Product
 from rs_embed.providers.ahead import READS, together
 from rs_embed.providers.products.alphaearth import nothing_there
-from rs_embed.providers.products.base import Archive, ProductProvider
+from rs_embed.providers.products.base import Archive, ProductProvider, mover
 from rs_embed.providers.products.files import Store
 from rs_embed.providers.products.tessera import DIMENSIONS, Tessera, dequantize, produced
 from rs_embed.providers.products.tiles import Tile, overlap
@@ -180,7 +179,7 @@ class TesseraZarr:
 
     def _has(self, zone: _Zone, region: Region, year: int) -> bool:
         """Whether anything of a year was written where a region lies in a zone."""
-        move = Transformer.from_crs("EPSG:4326", f"EPSG:{32600 + zone.number}", always_xy=True)
+        move = mover(f"EPSG:{32600 + zone.number}")
         cut = Cut(zone.scales, axes_of(zone.scales.node), zone.years.index(year))
         for part in getattr(region.footprint, "geoms", [region.footprint]):
             left, bottom, right, top = part.bounds
