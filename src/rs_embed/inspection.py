@@ -45,7 +45,8 @@ def inspect_provider_patch(
     -------
     dict
         ``ok``, ``report`` (shape, finite share, statistics and histogram by band, issues), ``sensor``, ``temporal``,
-        ``backend``, ``artifacts``, and ``array_chw`` (invalid pixels as ``sensor.fill_value``) where asked for.
+        ``backend`` (which really answered), ``notes`` (what it said of how the pixels came about), ``scenes``,
+        ``artifacts``, and ``array_chw`` (invalid pixels as ``sensor.fill_value``) where asked for.
     """
     from rs_embed.inference.calls import one_span_each
     from rs_embed.inference.inspect import inspect_patch
@@ -95,7 +96,7 @@ def compare_backends(
         ``ok``, ``verdict`` (one line), ``bands`` (``band``, ``ok``, ``valid_in_both``, ``mean_a``, ``mean_b``,
         ``mean_difference`` B - A, ``median_absolute``, ``p99_absolute``, ``correlation``, ``hint``), ``valid_a``,
         ``valid_b``, ``valid_differs``, ``scenes_a``, ``scenes_b``, ``only_a`` and ``only_b`` (moments of acquisition),
-        ``shift_px`` (rows and columns), ``geobox``.
+        ``notes_a``, ``notes_b``, ``shift_px`` (rows and columns), ``geobox``.
 
     Raises
     ------
@@ -156,7 +157,7 @@ def inspect_model_input(
     Returns
     -------
     dict
-        ``ok``, ``model``, ``backend``, ``n_frames``, ``n_empty``, ``frames`` (``index``, ``start``, ``end``,
+        ``ok``, ``model``, ``backend``, ``notes``, ``n_frames``, ``n_empty``, ``frames`` (``index``, ``start``, ``end``,
         ``empty``, ``report``, ``array_chw`` where asked for), ``fetch_meta``, ``sensor``, ``temporal``, ``artifacts``.
     """
     from rs_embed.inference.calls import spans_of

@@ -19,7 +19,15 @@ from range_server import RangeServer
 from real_catalogue import CATALOGUE, SQUARE, ask, load, real_items
 from servers import Front, free_port, stac_api
 
-from rs_embed import PointBuffer, SensorSpec, TemporalSpec, get_embedding
+from rs_embed import (
+    PointBuffer,
+    SensorSpec,
+    TemporalSpec,
+    compare_backends,
+    get_embedding,
+    inspect_model_input,
+    inspect_provider_patch,
+)
 from rs_embed.core.errors import NoImageryError, ProviderError
 from rs_embed.core.imagery import ImageRequest, Interval, Scene
 from rs_embed.providers.backends import open_provider
@@ -201,6 +209,25 @@ def test_what_there_is_instead_is_said(test_data: Path, api: str) -> None:
         told = rf"no imagery of 'COPERNICUS/S1_GRD' \(sentinel-1\) \({said} sentinel-2-l2a\); choose another backend"
         with pytest.raises(ProviderError, match=told):
             get_embedding("imagestats", sensor=sensor, backend=backend, **call)
+
+
+def test_looks_and_comparisons_name_who_answered_and_what_was_asked_for(test_data: Path, api: str) -> None:
+    where: dict[str, Any] = {"spatial": PointBuffer(15.6, 46.92, 3000), "temporal": TemporalSpec.parse("2023-08")}
+    sensor = SensorSpec("sentinel-2-c1-l2a", ("B4", "B3", "B2"), scale_m=120)
+    table = {"sentinel-2-l2a": SERVICES["earth-search"].offers["sentinel-2-l2a"][:1]}  # type: ignore[index]
+    auto = FailoverProvider([service("first", nobody()), STACProvider(Service("second", "Second", api, table))])
+    said = ("second has no sentinel-2-c1-l2a: read from sentinel-2-l2a", "second answered, since first did not")
+
+    def told(notes: list[str]) -> list[bool]:
+        return [note.startswith(start) for note, start in zip(notes, said, strict=True)]
+
+    patch = inspect_provider_patch(sensor=sensor, backend=auto, **where)
+    assert patch["backend"] == "second" and all(told(patch["notes"]))
+    given = inspect_model_input("rcf", sensor=sensor, backend=auto, **where)
+    assert given["backend"] == "second" and all(told(given["notes"]))
+    found = compare_backends(auto, str(test_data / CATALOGUE), sensor=sensor, **where)
+    assert found["ok"] and found["backend_a"] == "auto (second)"
+    assert all(told(found["notes_a"])) and found["notes_b"] == []
 
 
 def test_an_orbit_that_the_items_do_not_tell(api: str) -> None:

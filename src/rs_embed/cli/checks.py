@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rs_embed.cli.app import app, usage
-from rs_embed.cli.compare import Compare, Tolerance, print_comparison
+from rs_embed.cli.compare import Compare, Tolerance, print_comparison, print_notes
 from rs_embed.cli.compare import compare as compare_two
 from rs_embed.cli.options import (
     Backend,
@@ -167,6 +167,7 @@ def _print_report(found: dict[str, Any]) -> None:
         _print_bands(found["report"], sensor["bands"], counted(scenes, "scene"))
     else:
         _print_frames(found)
+    print_notes(found["notes"])
     for file in found["artifacts"].values():
         typer.echo(f"picture: {file} (invalid pixels are magenta)")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from rs_embed.cli.options import source_of
 from rs_embed.cli.printing import console, counted, print_table
 
-__all__ = ["Compare", "Tolerance", "compare", "print_comparison"]
+__all__ = ["Compare", "Tolerance", "compare", "print_comparison", "print_notes"]
 
 Compare = Annotated[
     tuple[str, str] | None,
@@ -38,6 +38,12 @@ def compare(
     return compare_backends(a, b, sensor=sensor, tolerance=tolerance, **place)
 
 
+def print_notes(notes: Sequence[str]) -> None:
+    """Print what a backend said of how its pixels came about."""
+    for said in notes:
+        typer.secho(f"note: {said}", dim=True)
+
+
 def print_comparison(found: Mapping[str, Any]) -> None:
     """Print a comparison for people: scenes, bands, the verdict."""
     for side in ("a", "b"):
@@ -45,6 +51,7 @@ def print_comparison(found: Mapping[str, Any]) -> None:
         scenes = counted(len(found[f"scenes_{side}"]), "scene")
         about = f"{scenes} ({', '.join(days)}), {found[f'valid_{side}']:.1%} of the pixels valid"
         typer.echo(f"{side.upper()}: {found[f'backend_{side}']}: {about}")
+        print_notes(found[f"notes_{side}"])
     titles = ("in both", "mean A", "mean B", "B - A", "median |d|", "99 % |d|", "r")
     print_table(("band", *titles, ""), map(_row, found["bands"]), right=titles)
     console().print(found["verdict"], style="green" if found["ok"] else "yellow", markup=False)

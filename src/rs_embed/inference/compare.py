@@ -85,6 +85,9 @@ class Comparison:
     only_a: tuple[str, ...]
     """Moments of acquisition that only A has."""
     only_b: tuple[str, ...]
+    notes_a: tuple[str, ...]
+    """What A said of how its pixels came about, such as which services were asked before."""
+    notes_b: tuple[str, ...]
     shift_px: tuple[float, float] | None
     """Rows and columns that A has to be moved down and to the right to look like B; None: no shift explains it."""
     geobox: Mapping[str, Any]
@@ -119,6 +122,7 @@ def compare_providers(
     if not (limit >= 0 and valid_tolerance >= 0):
         raise SpecError(f"tolerance={tolerance!r} and valid_tolerance={valid_tolerance!r} must not be negative")
     one, two = (_load(each, name, request, geobox) for each, name in zip((a, b), names, strict=True))
+    name_a, name_b = (_who(name, stack) for name, stack in zip(names, (one, two), strict=True))
     both, differs = one.valid[0] & two.valid[0], float((one.valid[0] ^ two.valid[0]).mean())
     bands = tuple(_band(i, name, one, two, both, limit, sensor) for i, name in enumerate(request.bands))
     scenes_a, scenes_b = (tuple(dict(scene) for scene in stack.scenes[0]) for stack in (one, two))
@@ -135,7 +139,8 @@ def compare_providers(
     return Comparison(
         ok,
         same if ok else f"different: {'; '.join(reasons)}",
-        *names,
+        name_a,
+        name_b,
         request.sensor,
         limit,
         float(valid_tolerance),
@@ -147,6 +152,8 @@ def compare_providers(
         scenes_b,
         only_a,
         only_b,
+        one.notes,
+        two.notes,
         shift,
         geobox_dict(geobox) or {},
     )
@@ -157,6 +164,10 @@ def _load(provider: Provider, name: str, request: ImageRequest, geobox: GeoBox) 
         return next(iter(provider.load(request, [geobox])))
     except ProviderError as error:
         raise type(error)(f"backend {name!r}: {error}") from error
+
+
+def _who(name: str, stack: ImageStack) -> str:
+    return name if stack.origin is None else f"{name} ({stack.origin[0]})"
 
 
 def _band(

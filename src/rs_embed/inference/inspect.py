@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -66,8 +67,20 @@ def patch_request(spatial: Any, temporal: TemporalSpec, sensor: SensorSpec) -> t
         known.mask,
         100.0 if sensor.cloudy_pct is None else float(sensor.cloudy_pct),
         sensor.orbit,
+        sensor.collection,
     )
     return request, geobox
+
+
+def _answer(provider: Provider, stack: ImageStack) -> tuple[str, tuple[str, ...]]:
+    """Which backend really answered, and what it said of how the pixels came about."""
+    return (provider.name if stack.origin is None else stack.origin[0]), stack.notes
+
+
+def _told(answers: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, Any]:
+    """The same of several inputs, for a report."""
+    notes = dict.fromkeys(note for _, said in answers for note in said)
+    return {"backend": ", ".join(dict.fromkeys(name for name, _ in answers)), "notes": list(notes)}
 
 
 def inspect_patch(
@@ -95,7 +108,7 @@ def inspect_patch(
         "report": report,
         "sensor": plain(asdict(sensor)),
         "temporal": _span(temporal),
-        "backend": provider.name,
+        **_told([_answer(provider, stack)]),
         "geobox": geobox_dict(geobox),
         "scenes": plain(stack.scenes),
         "missing_bands": list(stack.missing_bands),
@@ -147,10 +160,11 @@ def inspect_input(
     if max(whole.height, whole.width) // plan.step > MAX_SIDE:
         raise SpecError(f"the input is {whole.height} x {whole.width} pixels; inspect at most {MAX_SIDE} a side")
     frames: list[dict[str, Any]] = []
-    scenes, rows = {}, []
+    scenes, rows, answers = {}, [], []
     for (name, item), intervals in zip(plan.setup.inputs.items(), plan.intervals, strict=True):
         part = plan.parts(item, Block(whole, (), 0))
         stack = next(iter(provider.load(plan.requests[name], [part])))
+        answers.append(_answer(provider, stack))
         scenes[name] = plain(stack.scenes)
         if picture is not None:
             shown = colour_bands(item.sensor, plan.requests[name].bands)
@@ -177,7 +191,7 @@ def inspect_input(
     return {
         "ok": bool(reports) and all(reports),
         "model": plan.setup.spec.name,
-        "backend": provider.name,
+        **_told(answers),
         "n_frames": len(frames),
         "n_empty": sum(f["empty"] for f in frames),
         "frames": frames,
