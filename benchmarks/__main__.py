@@ -28,6 +28,7 @@ NAMES = (
     "remote",
     "cache",
     "products",
+    "earth_engine",
     "models",
     "lines",
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +17,7 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
+from benchmarks.memory import forget_peak, peak, resident
 from benchmarks.rows import Row
 from benchmarks.scenes import Served, served
 from rs_embed import BBox, OutputSpec, TemporalSpec, get_embedding, get_embeddings_batch
@@ -59,6 +62,7 @@ def run(quick: bool) -> Iterator[Row]:
             yield from _alphaearth(server, folder, tile)
             yield from _points(server, folder, tile, 200 if quick else 1000)
             yield from _tessera(server, painted)
+        yield from _memory(folder / "aef", tile, side, 200 if quick else 1000)
 
 
 def _stored(file: Path, window: Window) -> int:
@@ -126,6 +130,57 @@ def _one(file: Path, side: int, row: int, col: int) -> Any:
         return dataset.read(window=Window(col, side - row - 3, 3, 3))
 
 
+TARGET_MB = 1500
+"""Peak of a pooled region above the base, however large: 256 MB of blocks that are kept, and 16 parts in flight."""
+
+
+def _memory(root: Path, tile: Any, side: int, count: int) -> Iterator[Row]:
+    """Peaks of processes of their own, from the disk: pooled regions, points, and the plain way for the largest."""
+    large = min(4 * SIDE, side - 8)
+    ask = [sys.executable, "-m", "benchmarks.products", str(root), tile.path, tile.crs]
+    found: dict[str, Any] = {}
+    for how, number in (("pooled", SIDE), ("pooled", large), ("plain", large), ("points", count)):
+        done = subprocess.run([*ask, how, str(number)], capture_output=True, text=True, timeout=1800, check=False)
+        if done.returncode:
+            raise RuntimeError(f"exit {done.returncode}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
+        found[f"{how} {number}"] = json.loads(done.stdout.splitlines()[-1])
+    one, whole, plain = found[f"pooled {SIDE}"], found[f"pooled {large}"], found[f"plain {large}"]
+    name = f"gse, {large / 100:g} km pooled: peak"
+    note = f"{one['peak']:.0f} MB for 4 km; reference: rasterio's window of {large} x {large} px and numpy"
+    yield Row(name, whole["peak"], "MB", plain["peak"], note=note)
+    yield Row(f"{name}, alone", whole["peak"], "MB", target=TARGET_MB, note=f"base {whole['base']:.0f} MB")
+    points = found[f"points {count}"]
+    yield Row(f"gse, {count} points, iter_embeddings: peak", points["peak"], "MB", target=TARGET_MB)
+
+
+def _child(root: str, path: str, crs: str, how: str, number: int) -> dict[str, float]:
+    """A small region, so that all is imported; then the peak of what is asked for."""
+    from rs_embed import iter_embeddings
+
+    def square(pixels: int, row: int = 4, col: int = 4) -> BBox:
+        left, top = LEFT + 10 * col, TOP - 10 * row
+        return BBox(left, top - 10 * pixels, left + 10 * pixels, top, crs=crs)
+
+    get_embedding("gse", spatial=square(4), temporal=YEAR, backend=root)
+    MEMORY.clear()
+    forget_peak()
+    base = resident()
+    if how == "pooled":
+        get_embedding("gse", spatial=square(number), temporal=YEAR, backend=root)
+    elif how == "plain":
+        with rasterio.open(Path(root) / path) as dataset:
+            window = Window(4, dataset.height - 4 - number, number, number)
+            stored = dataset.read(window=window).astype(np.float32)
+        (np.sign(stored) * np.square(stored / np.float32(127.5))).mean(axis=(1, 2))
+    else:
+        with rasterio.open(Path(root) / path) as dataset:
+            at = np.random.default_rng(1).integers(0, dataset.height - 3, (number, 2)).tolist()
+        places = [square(3, row, col) for row, col in at]
+        for _ in iter_embeddings("gse", spatials=places, temporal=YEAR, backend=root, show_progress=False):
+            pass
+    return {"peak": 1000 * (peak() - base), "base": 1000 * base}
+
+
 def _tessera(server: Served, tile: Any) -> Iterator[Row]:
     a, row, col = tile.affine, 200, 150
     left, top = a.c + 10 * col, a.f - 10 * row
@@ -157,3 +212,8 @@ def _whole(url: str) -> Any:
     """An array as a client without ranges gets it."""
     with urllib.request.urlopen(url) as answer:
         return np.load(io.BytesIO(answer.read()))
+
+
+if __name__ == "__main__":
+    _root, _path, _crs, _how, _number = sys.argv[1:6]
+    print(json.dumps(_child(_root, _path, _crs, _how, int(_number))))

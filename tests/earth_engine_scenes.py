@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from affine import Affine
-from earth_engine_stub import PROJECTIONS, Raster, Stored
+from earth_engine_stub import PROJECTIONS, EarthEngineStub, Raster, Stored
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
@@ -69,6 +71,28 @@ LOOKS = {
     "ECMWF/ERA5_LAND/MONTHLY_AGGR": Look(
         "era5", {"temperature_2m": "temperature_2m", "total_precipitation": "total_precipitation_sum"}
     ),
+}
+
+
+COMPOSITES = ("median", "mean", "mosaic", "none")
+# Same pixels as our own compositing. The tolerance: float32 arithmetic, and with other projections our own
+# interpolation of coordinates (docs/decisions/0003-own-resampling.md) times the contrast of neighbours.
+SAME: dict[str, tuple[str, tuple[str, ...], float, dict[str, Any]]] = {
+    "sentinel-2": ("sentinel-2-l2a", ("B4", "B8", "B2"), 0.0, {}),
+    "sentinel-2 20 m": ("sentinel-2-l2a", ("B8", "B11", "B5"), 0.0, {"gsd": 20.0}),
+    "sentinel-2 40 m": ("sentinel-2-l2a", ("B4", "B11"), 0.0, {"gsd": 40.0}),
+    "sentinel-2 70 m": ("sentinel-2-l2a", ("B4", "B8"), 0.0, {"gsd": 70.0, "mask": None}),
+    "sentinel-2 unmasked": ("sentinel-2-l2a", ("B4",), 0.0, {"mask": None}),
+    "sentinel-2 one orbit": ("sentinel-2-l2a", ("B4",), 0.0, {"orbit": "descending"}),
+    "sentinel-2 l1c": ("sentinel-2-l1c", ("B4", "B8"), 0.0, {}),
+    "sentinel-1": ("sentinel-1", ("VV", "VH"), 4e-6, {}),
+    "landsat": ("landsat-c2-l2", ("SR_B4", "SR_B5"), 1e-3, {}),
+    "hls": ("hls-s30", ("B04", "B8A"), 0.0, {}),
+    "modis": ("modis-09ga", ("sur_refl_b01", "sur_refl_b02"), 20.0, {"radius": 6000}),
+    "naip": ("naip", ("R", "G", "B"), 0.0, {"radius": 30}),
+    "elevation": ("dem", ("elevation",), 0.05, {"intervals": ()}),
+    "slope": ("dem", ("elevation", "slope"), 0.05, {"intervals": ()}),
+    "weather": ("era5", ("temperature_2m", "total_precipitation"), 1.0, {"radius": 40000}),
 }
 
 
@@ -262,6 +286,16 @@ def photographs(seed: int = 6) -> list[Stored]:
         properties = {"system:time_start": millis(moment)}
         out.append(Stored(f"USDA/NAIP/DOQQ/m_{year}", bands, properties, paint.footprint()))
     return out
+
+
+def every_collection(rest: Path) -> EarthEngineStub:
+    """A server with scenes of every collection; ``rest`` has the documents of the API."""
+    made = EarthEngineStub.of(rest)
+    for number, collection in enumerate(list(LOOKS)[:5]):
+        made.images += optical(collection, seed=number)
+    made.images += [*modis(), *weather(), *relief(), *photographs()]
+    made.collections = {"LANDSAT/LC09/C02/T1_L2"}
+    return made
 
 
 class PaintedProvider(SceneProvider):

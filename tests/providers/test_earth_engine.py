@@ -34,7 +34,6 @@ from rs_embed.providers.earth_engine_rest import AT_ONCE, MOST_BYTES, MOST_PIXEL
 from rs_embed.providers.earth_engine_tiles import tiles
 from rs_embed.testing import check_provider
 
-COMPOSITES = ("median", "mean", "mosaic", "none")
 PIXELS = "image:computePixels"
 
 
@@ -46,12 +45,7 @@ def rest(test_data: Path) -> Path:
 @pytest.fixture(scope="module")
 def world(rest: Path) -> Iterator[EarthEngineStub]:
     """A server with scenes of every collection."""
-    made = EarthEngineStub.of(rest)
-    for number, collection in enumerate(list(painted.LOOKS)[:5]):
-        made.images += painted.optical(collection, seed=number)
-    made.images += [*painted.modis(), *painted.weather(), *painted.relief(), *painted.photographs()]
-    made.collections = {"LANDSAT/LC09/C02/T1_L2"}
-    with serving(made):
+    with serving(painted.every_collection(rest)) as made:
         yield made
 
 
@@ -85,33 +79,12 @@ def one(provider: Provider, request: ImageRequest) -> ImageStack:
     return found
 
 
-# Same pixels as our own compositing. The tolerance: float32 arithmetic, and with other projections our own
-# interpolation of coordinates (docs/decisions/0003-own-resampling.md) times the contrast of neighbours.
-SAME: dict[str, tuple[str, tuple[str, ...], float, dict[str, Any]]] = {
-    "sentinel-2": ("sentinel-2-l2a", ("B4", "B8", "B2"), 0.0, {}),
-    "sentinel-2 20 m": ("sentinel-2-l2a", ("B8", "B11", "B5"), 0.0, {"gsd": 20.0}),
-    "sentinel-2 40 m": ("sentinel-2-l2a", ("B4", "B11"), 0.0, {"gsd": 40.0}),
-    "sentinel-2 70 m": ("sentinel-2-l2a", ("B4", "B8"), 0.0, {"gsd": 70.0, "mask": None}),
-    "sentinel-2 unmasked": ("sentinel-2-l2a", ("B4",), 0.0, {"mask": None}),
-    "sentinel-2 one orbit": ("sentinel-2-l2a", ("B4",), 0.0, {"orbit": "descending"}),
-    "sentinel-2 l1c": ("sentinel-2-l1c", ("B4", "B8"), 0.0, {}),
-    "sentinel-1": ("sentinel-1", ("VV", "VH"), 4e-6, {}),
-    "landsat": ("landsat-c2-l2", ("SR_B4", "SR_B5"), 1e-3, {}),
-    "hls": ("hls-s30", ("B04", "B8A"), 0.0, {}),
-    "modis": ("modis-09ga", ("sur_refl_b01", "sur_refl_b02"), 20.0, {"radius": 6000}),
-    "naip": ("naip", ("R", "G", "B"), 0.0, {"radius": 30}),
-    "elevation": ("dem", ("elevation",), 0.05, {"intervals": ()}),
-    "slope": ("dem", ("elevation", "slope"), 0.05, {"intervals": ()}),
-    "weather": ("era5", ("temperature_2m", "total_precipitation"), 1.0, {"radius": 40000}),
-}
-
-
-@pytest.mark.parametrize("composite", COMPOSITES)
-@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("composite", painted.COMPOSITES)
+@pytest.mark.parametrize("name", painted.SAME)
 def test_the_servers_composite_is_ours(
     world: EarthEngineStub, provider: EarthEngineProvider, name: str, composite: str
 ) -> None:
-    sensor, bands, tolerance, changes = SAME[name]
+    sensor, bands, tolerance, changes = painted.SAME[name]
     request = painted.request(sensor, bands, composite=composite, cloudy_pct=60, **changes)
     theirs, ours = one(provider, request), one(painted.PaintedProvider(world.images), request)
     assert np.array_equal(theirs.valid, ours.valid) and theirs.valid.any()

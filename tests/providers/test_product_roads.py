@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import shapely
-from affine import Affine
-from earth_engine_scenes import millis
-from earth_engine_stub import TOKEN, Broken, EarthEngineStub, Raster, Stored, error_body, serving
+from earth_engine_stub import TOKEN, Broken, EarthEngineStub, error_body, serving
 from google.oauth2.credentials import Credentials
-from product_stores import AefTile, codes, index_aef, paint_aef, paint_tessera, values
+from product_images import COLLECTION, image_of
+from product_stores import AefTile, codes, index_aef, paint_aef, paint_tessera
 from pyproj import Transformer
-from shapely.geometry import Polygon as Ring
 
 from rs_embed import (
     BBox,
@@ -44,35 +41,11 @@ from rs_embed.providers.earth_engine_login import KEYS, PROJECTS
 from rs_embed.providers.products.memory import MEMORY
 from rs_embed.providers.products.roads import ByEitherRoad, by_earth_engine
 
-COLLECTION = "GOOGLE/SATELLITE_EMBEDDING/V1/ANNUAL"
 GRID = OutputSpec.grid()
 Y2024 = TemporalSpec.year(2024)
 LEFT, TOP = 686_080, 5_335_040
 UTM = "EPSG:32632"
 PIXELS = "image:computePixels"
-
-
-def in_earth_engine(tile: AefTile, *, bottom_up: bool = True) -> Stored:
-    """A tile of the mirror as an image of the collection: numbers from -1 to 1."""
-    numbers = np.nan_to_num(values(np.where(tile.code == -128, np.int8(0), tile.code)))
-    height = tile.code.shape[1]
-    affine = Affine(10, 0, tile.left, 0, -10, tile.top)
-    rows = slice(None)
-    if bottom_up:
-        affine, rows = Affine(10, 0, tile.left, 0, 10, tile.top - 10 * height), slice(None, None, -1)
-    bands = {
-        f"A{i:02d}": Raster(numbers[i, rows], affine, tile.crs, (tile.code[i] != -128)[rows], is_float=True)
-        for i in range(64)
-    }
-    east, south = tile.left + 10 * tile.code.shape[2], tile.top - 10 * height
-    move = Transformer.from_crs(tile.crs, "EPSG:4326", always_xy=True)
-    ring = [
-        move.transform(x, y) for x, y in ((tile.left, south), (east, south), (east, tile.top), (tile.left, tile.top))
-    ]
-    year, zone, file = tile.path.split("/")
-    moment = datetime(int(year), 1, 1, tzinfo=UTC)
-    name = f"{COLLECTION}/{file.removesuffix('.tiff')}_{zone}_{year}"
-    return Stored(name, bands, {"system:time_start": millis(moment)}, Ring(ring))
 
 
 @dataclass
@@ -110,7 +83,7 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[AefTil
 def both(painted: tuple[Path, list[AefTile]], test_data: Path) -> Iterator[Two]:
     root, tiles = painted
     world = EarthEngineStub.of(test_data / "earth_engine_rest")
-    world.images = [in_earth_engine(tile, bottom_up=n != 1) for n, tile in enumerate(tiles)]
+    world.images = [image_of(tile, bottom_up=n != 1) for n, tile in enumerate(tiles)]
     world.collections = {COLLECTION}
     with serving(world):
         yield Two(str(root), world)
