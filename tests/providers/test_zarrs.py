@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +155,7 @@ def test_points_read_each_inner_chunk_once(zone: tuple[Path, Zone], served: Rang
     chunks = [r for r in served.requests if "embeddings/c/" in r.path]
     pieces = [(r.path, piece) for r in chunks for piece in range((r.start or 0) // 64, (r.end or 0) // 64)]
     assert len(pieces) == len(set(pieces)), "nothing is fetched twice"
+    assert served.most_flying <= 48
     stored = sum(f.stat().st_size for f in (zone[0] / "utm32").rglob("c/1/**/*") if f.is_file())
     assert sum(r.sent for r in served.requests if "/c/1/" in r.path) < 1.1 * stored
 
@@ -277,7 +279,7 @@ def test_a_store_of_another_version_or_product_is_refused(zone: tuple[Path, Zone
         dclimate(region, str(tmp_path / "mine"))
     assert dclimate(region, str(tmp_path / "mine"), variant="v2-2B-L~beta1").shape == (128, 4, 4)
     paint_mosaic(tmp_path / "aef", codes(1, 64, 32, 32)[None], years=(2024,), left=LEFT, top=TOP, pixel=10.0, crs=UTM)
-    with pytest.raises(ProviderError, match="vectors of 64 numbers, TESSERA's have 128: it is another product"):
+    with pytest.raises(ProviderError, match=r"vectors of 64 numbers laid out as .*, TESSERA's have 128"):
         dclimate(region, str(tmp_path / "aef"))
 
 
@@ -737,6 +739,31 @@ def test_what_a_store_does_not_tell_is_an_error_with_the_remedy(tmp_path: Path) 
     paint_own(tmp_path / "mine.zarr", pixels, attrs=method)
     with pytest.raises(ProviderError, match="quantised by 'product_quantization', which cannot be undone"):
         get_embedding(root, **call)
+
+
+def test_points_of_pixels_may_be_told_by_their_centres(tmp_path: Path) -> None:
+    pixels, told = numbers()[0], place(UTM, LEFT + 5, TOP - 5, 10.0, (40, 50)) | {"spatial:registration": "node"}
+    paint_own(tmp_path / "mine.zarr", pixels, located="nowhere", attrs=told)
+    found = get_embedding(str(tmp_path / "mine.zarr"), spatial=REGION, output=GRID)
+    assert np.array_equal(found.values(), pixels[CUT])
+
+
+def test_two_embeddings_of_one_year_are_refused(tmp_path: Path) -> None:
+    dims = ("time", "embedding", "y", "x")
+    paint_own(tmp_path / "mine.zarr", numbers(steps=2), dims, lines={"time": np.array([2021, 2021])})
+    with pytest.raises(ProviderError, match=r"several embeddings of a year \(\(2021, 2021\)\); keep one of each"):
+        get_embedding(str(tmp_path / "mine.zarr"), spatial=REGION)
+    paint_own(tmp_path / "mine.zarr", numbers(steps=2), dims, lines={"time": np.array([1, 2])})
+    with pytest.raises(ProviderError, match=r"time: \[1, 2\] with units '' tell no years"):
+        get_embedding(str(tmp_path / "mine.zarr"), spatial=REGION)
+
+
+def test_a_zone_that_lacks_an_array_says_what_it_has(copied: tuple[Path, Zone]) -> None:
+    root, _ = copied
+    shutil.rmtree(root / "utm32" / "time")
+    consolidate(root)
+    with pytest.raises(ProviderError, match="copy has no 'utm32/time'; it has utm32/band, utm32/embeddings, utm32/sc"):
+        dclimate(WHOLE, str(root))
 
 
 def test_coordinates_that_make_no_grid_are_refused(tmp_path: Path) -> None:

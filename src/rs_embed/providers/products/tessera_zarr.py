@@ -116,10 +116,11 @@ class TesseraZarr:
             That says which variant it holds, as far as it tells.
         """
         attrs = self.tree.node().attrs
-        size = attrs.get("geoemb:dimensions", DIMENSIONS)
-        if self.tree.node().is_array or size != DIMENSIONS:
+        size, layout = attrs.get("geoemb:dimensions", DIMENSIONS), attrs.get("geoemb:spatial_layout", "utm_zones")
+        if self.tree.node().is_array or size != DIMENSIONS or layout != "utm_zones":
             raise ProviderError(
-                f"{self.source} holds vectors of {size} numbers, TESSERA's have {DIMENSIONS}: it is another product"
+                f"{self.source} holds vectors of {size} numbers laid out as {layout!r}, TESSERA's have {DIMENSIONS} "
+                "and lie by UTM zone: it is another product"
             )
         model = str(attrs.get("geoemb:model", "")).rstrip("/").rpartition("/")[2].lstrip("v")
         named = Path(self.store.name.rstrip("/")).name

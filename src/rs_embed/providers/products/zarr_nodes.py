@@ -100,9 +100,16 @@ class Hierarchy:
                 self._nodes = self._consolidated()
             if path not in self._nodes:
                 if self._listed and path:
-                    raise Absent(f"{self.store.name} has no {path!r}; it has {', '.join(sorted(self._nodes)[1:])}")
+                    raise Absent(self._lacking(path, self._nodes))
                 self._nodes[path] = self._read(path)
             return self._nodes[path]
+
+    def _lacking(self, path: str, nodes: Mapping[str, Node]) -> str:
+        """Say that there is no such node, and what lies beside it."""
+        parent = path.rpartition("/")[0]
+        beside = sorted(each for each in nodes if each and each.rpartition("/")[0] == parent)
+        told = f"; it has {', '.join(beside[:12])}{' …' if len(beside) > 12 else ''}" if beside else ""
+        return f"{self.store.name} has no {path!r}{told}"
 
     def arrays(self, path: str = "") -> list[Node]:
         """Return the arrays right below a group: all of them where the store tells what it has, else those found."""
