@@ -481,6 +481,7 @@ def test_what_we_saved_is_a_product(tmp_path: Path) -> None:
     assert (
         np.array_equal(chips.vectors, np.stack([each.data for each in made])) and chips.facts["model"] == "imagestats"
     )
+    assert chips.ids == ["mine:0", "mine:1", "mine:2"]
     assert str(chips.dates[0]) == "2022-07-01T00:00:00" and set(chips.table) == {"end_datetime"}
     assert np.array_equal(load(tmp_path / "mine.parquet")[0].data, made[0].data)
     save([found], tmp_path / "again.parquet")

@@ -226,8 +226,10 @@ class ChipPool:
             self._sum("squares", weight @ np.square(apart), np.add)
         if "gem" in self.statistics:
             self._sum("powers", weight @ np.maximum(values, GEM_FLOOR) ** GEM_POWER, np.add)
-        self._sum("min", values.min(0), np.minimum)
-        self._sum("max", values.max(0), np.maximum)
+        if "min" in self.statistics:
+            self._sum("min", values.min(0), np.minimum)
+        if "max" in self.statistics:
+            self._sum("max", values.max(0), np.maximum)
 
     def _sum(self, name: str, value: Doubles, join: np.ufunc) -> None:
         self.sums[name] = join(self.sums[name], value) if name in self.sums else value

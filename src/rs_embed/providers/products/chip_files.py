@@ -187,10 +187,13 @@ class ChipFile:
         )
 
     def _ids(self, found: Any, group: int, rows: NDArray[np.int64]) -> list[Any]:
-        if self.columns.id is not None:
-            return list(found.column(self.columns.id).to_pylist())
+        """Return the names of chips; file and row where they have none."""
         first = sum(self.table.rows_of(i) for i in range(group))
-        return [f"{PurePosixPath(self.name).stem}:{first + row}" for row in rows.tolist()]
+        numbered = [f"{PurePosixPath(self.name).stem}:{first + row}" for row in rows.tolist()]
+        if self.columns.id is None:
+            return numbered
+        named = found.column(self.columns.id).to_pylist()
+        return [other if name is None else name for name, other in zip(named, numbered, strict=True)]
 
     def vectors(self, group: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors ``(n, D)`` of rows (ascending) of a row group."""
