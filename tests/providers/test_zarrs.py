@@ -33,6 +33,7 @@ from zarr_stores import (
 
 from rs_embed import (
     BBox,
+    FetchSpec,
     MissingExtraError,
     ModelError,
     NoImageryError,
@@ -436,6 +437,20 @@ def test_a_mosaic_in_degrees_gives_its_own_pixels(tmp_path: Path) -> None:
     assert found.crs == "EPSG:4326" and found.meta["product"]["grid"] == "own" and found.meta["warnings"] == []
     assert np.array_equal(found.values(), values(code[:, 15:40, 10:42]).astype(np.float32))
     assert found.meta["effective_gsd"] == pytest.approx(10, abs=0.05)
+    metres = get_embedding(
+        "gse",
+        spatial=region,
+        temporal=Y2024,
+        output=GRID,
+        backend=str(tmp_path / "m.zarr"),
+        fetch=FetchSpec(scale_m=10),
+    )
+    assert metres.crs == "EPSG:32632" and metres.meta["product"]["grid"] == "resampled to 10 m"
+    assert metres.meta["warnings"] == [
+        "pixels stored in EPSG:4326 were resampled to EPSG:32632 (bilinear, or means where coarser)"
+    ]
+    length = np.linalg.norm(metres.values().astype(np.float64), axis=0)
+    assert np.abs(length[np.isfinite(length)] - 1).max() < 1e-6
     point = PointBuffer(left + 30.5 * pixel, top - 30.5 * pixel, 2)
     one = get_embedding("gse", spatial=point, temporal=Y2024, output=GRID, backend=str(tmp_path / "m.zarr"))
     assert np.array_equal(one.values()[:, 0, 0], values(code[:, 30:31, 30:31])[:, 0, 0].astype(np.float32))

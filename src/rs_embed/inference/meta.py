@@ -170,7 +170,7 @@ def _product(plan: Plan) -> dict[str, Any] | None:
         return None
     (item,) = setup.inputs.values()
     asked = setup.scale_m
-    grid = "own" if asked is None or asked == item.sensor.gsd else f"resampled to {asked:g} m"
+    grid = "own" if asked is None else f"resampled to {asked:g} m"
     return {"id": product.sensor.id, "collection": item.wanted.collection, "version": setup.variant_name, "grid": grid}
 
 

@@ -95,7 +95,9 @@ def plan_product(
     native = provider.native(collection, place, None if span is None else span.year)
     region, lattice = _on_lattice(setup, spatial, native)
     inputs = {item.name: replace(item, wanted=replace(item.wanted, scale_m=lattice.gsd))}
-    return make_plan(replace(setup, inputs=inputs), region, temporal=span, output=output, prep=prep, lattice=lattice)
+    asked = None if lattice is native else setup.scale_m
+    planned = replace(setup, inputs=inputs, scale_m=asked)
+    return make_plan(planned, region, temporal=span, output=output, prep=prep, lattice=lattice)
 
 
 def _year(setup: Setup, provider: Any, place: Region, temporal: TemporalSpec | None) -> TemporalSpec | None:
