@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from commands import Caller
 from fakes import FakeProvider, PatchMeans, Untouchable, fake_model
+from range_server import RangeServer
 
 import rs_embed
 from rs_embed import BBox, FetchSpec, InputPrepSpec, OutputSpec, PointBuffer, SensorSpec, TemporalSpec, estimate
@@ -21,6 +22,8 @@ from rs_embed.core.model_spec import Build, Checkpoint, Frames, ModelSpec, Windo
 from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.failover import FailoverProvider
 from rs_embed.providers.local import open_local
+from rs_embed.providers.remote import forget_heads
+from rs_embed.providers.stac import open_stac
 from rs_embed.providers.synthetic import SyntheticProvider
 
 JULY = TemporalSpec.parse("2022-07")
@@ -173,6 +176,34 @@ def test_bytes_of_unknown_files_are_assumed_and_said(test_data: Path, counting: 
         found = estimate("fake", spatials=places, temporal=JULY, backend=OneScene(told))
         assert any(how in said for said in found.assumptions)
         assert sizes / factor < found.read_bytes < sizes * factor
+
+
+@pytest.mark.parametrize(("half", "bands"), [(200, ("B4",)), (2000, ("B4", "B3", "B2")), (20_000, ("B2", "B8"))])
+def test_bytes_of_a_service_are_told_by_headers(half: float, bands: tuple[str, ...], test_data: Path) -> None:
+    """The items say 10980 pixels of 10 m, the files have 915 of 120 m."""
+    with RangeServer(test_data / "s2_stac_catalog") as server:
+        provider = FailoverProvider([Nothing(None), open_stac(server.url("catalog.json"))])
+        more: dict[str, Any] = {"temporal": AUGUST, "backend": provider}
+        more["sensor"] = SensorSpec("sentinel-2-l2a", bands, cloudy_pct=100, scale_m=120)
+        told = estimate("imagestats", spatials=[PointBuffer(*REAL, half)], **more)
+        files = {request.path for request in server.requests if request.path.endswith(".tif")}
+        assert len(files) == len(bands) + 1
+        assert any("the header of one file of each band" in said for said in told.assumptions)
+        forget_heads()
+        server.reset()
+        rs_embed.get_embedding("imagestats", spatial=PointBuffer(*REAL, half), **more)
+        read = sum(request.sent for request in server.requests if request.path.endswith(".tif"))
+    assert 0.8 < told.read_bytes / read < 2.2, (told.read_bytes, read)
+
+
+def test_files_that_tell_nothing_are_asked_once(test_data: Path) -> None:
+    with RangeServer(test_data / "s2_stac_catalog") as server:
+        server.break_("status", status=404, path=r"\.tif")
+        more: dict[str, Any] = {"temporal": AUGUST, "backend": open_stac(server.url("catalog.json"))}
+        more["sensor"] = SensorSpec("sentinel-2-l2a", ("B4", "B3"), cloudy_pct=100, scale_m=120)
+        told = estimate("imagestats", spatials=[PointBuffer(*REAL, 2000)] * 3, **more)
+        assert sum(request.path.endswith(".tif") for request in server.requests) == 1
+    assert not told.failed and any("uncompressed size" in said for said in told.assumptions)
 
 
 def test_services_behind_auto_are_searched_in_their_turn() -> None:

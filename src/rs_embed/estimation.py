@@ -39,7 +39,8 @@ def estimate(
     """Return what a call of `get_embeddings_batch` would find, read, run and leave behind.
 
     Every region is planned and its scenes are searched, once for each 1° cell and interval where the backend is a
-    service; no pixel is read and no weight loaded. A single region is a list of one.
+    service; no pixel is read and no weight loaded, only the header of one file of each band. A single region is a list
+    of one.
 
     Parameters
     ----------

@@ -14,6 +14,8 @@ from rs_embed.core.imagery import ImageRequest, Scene
 from rs_embed.core.sensors import SENSORS, Sensor
 from rs_embed.providers.base import Provider
 from rs_embed.providers.composite import Chosen
+from rs_embed.providers.headers import HEAD
+from rs_embed.providers.raster import Layout
 from rs_embed.providers.stac_items import item_bands
 
 __all__ = ["ASSUMED", "Reading", "weigh"]
@@ -23,6 +25,8 @@ BLOCK = 512
 SHARE = 0.5
 """Compressed bytes of one of uncompressed imagery: full tiles of Earth Search's ``sentinel-2-c1-l2a`` take 0.97 to
 1.15 bytes for each pixel of uint16 (``file:size``, ``proj:shape``)."""
+DEGREE_M = 111_320.0
+"""Metres of a degree of latitude."""
 CLASSES_SHARE = 0.08
 """The same of classes: ``scl`` of ``sentinel-2-c1-l2a``."""
 
@@ -31,6 +35,8 @@ ASSUMED = {
     "mosaic": "bytes to read: of all passes, while a mosaic stops where every pixel is clear",
     "told": "bytes to read: the sizes of the files that their items tell, by the share of the pixels read in whole "
     f"blocks of {BLOCK} x {BLOCK}",
+    "laid": "bytes to read: whole blocks of the files, as the header of one file of each band tells them; pixels in "
+    "the cache take none",
     "assumed": f"bytes to read: whole blocks of {BLOCK} x {BLOCK} pixels at the bands' own resolution, stored at "
     f"{SHARE:g} of their uncompressed size (classes {CLASSES_SHARE:g}); pixels in the cache take none",
     "delivered": "bytes to read: the pixels as they are delivered, float32; the backend does not tell its scenes",
@@ -44,6 +50,15 @@ class Storing(Protocol):
 
     def stored_bytes(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> int:
         """Return what ``read`` of the same arguments would read."""
+        ...
+
+
+@runtime_checkable
+class Laying(Protocol):
+    """A provider that can find out how the files of a band keep their pixels."""
+
+    def layout(self, scene: Scene, band: str) -> Layout | None:
+        """Return it, None where it cannot be found out."""
         ...
 
 
@@ -85,7 +100,7 @@ def weigh(provider: Provider, request: ImageRequest, chosen: Chosen | None, part
                 total += Reading(provider.stored_bytes(scene, bands, part), frozenset({"stored"}))
             else:
                 for band in bands:
-                    total += _of_band(sensor, band, scene, part)
+                    total += _of_band(provider, sensor, band, scene, part)
     return total
 
 
@@ -106,10 +121,14 @@ def _reads(
                 break
 
 
-def _of_band(sensor: Sensor, name: str, scene: Scene, part: GeoBox) -> Reading:
+def _of_band(provider: Provider, sensor: Sensor, name: str, scene: Scene, part: GeoBox) -> Reading:
     """Estimate what a part of one band takes: whole blocks around a window at any position."""
     band = sensor.band(name)
     size, shape = _told(sensor, name, scene)
+    if (size is None or shape is None) and isinstance(provider, Laying):
+        layout = provider.layout(scene, name)
+        if layout is not None:
+            return Reading(_of_layout(layout, part), frozenset({"laid"}))
     sides = [
         n * abs(step) / band.gsd + BLOCK for n, step in zip(part.shape, (part.affine.e, part.affine.a), strict=True)
     ]
@@ -121,6 +140,23 @@ def _of_band(sensor: Sensor, name: str, scene: Scene, part: GeoBox) -> Reading:
         return Reading(round(math.prod(sides) * CLASSES_SHARE), frozenset({"assumed"}))
     width = 4 if sensor.kind == "radar" else 2
     return Reading(round(math.prod(sides) * width * SHARE), frozenset({"assumed"}))
+
+
+def _of_layout(layout: Layout, part: GeoBox) -> int:
+    """Estimate what a part takes of a file whose layout is known, its header included."""
+    a, crs = layout.grid.affine, layout.grid.crs
+    metres = DEGREE_M if crs is not None and crs.geographic else 1.0
+    pixels = 1.0
+    for n, step, pixel, block, whole in zip(
+        part.shape,
+        (part.affine.e, part.affine.a),
+        (math.hypot(a.b, a.e), math.hypot(a.a, a.d)),
+        layout.block,
+        (layout.grid.height, layout.grid.width),
+        strict=True,
+    ):
+        pixels *= min(n * abs(step) / (pixel * metres) + block, whole)
+    return round(pixels * layout.pixel_bytes) + HEAD
 
 
 def _told(sensor: Sensor, band: str, scene: Scene) -> tuple[int | None, tuple[int, int] | None]:

@@ -13,6 +13,7 @@ from rs_embed.core.errors import NoImageryError, ProviderError
 from rs_embed.core.imagery import ImageRequest, ImageStack, Interval, Scene
 from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.memo import Memo
+from rs_embed.providers.raster import Layout
 from rs_embed.providers.selection import MOST_PASSES, select_scenes
 
 __all__ = ["FailoverProvider"]
@@ -99,6 +100,11 @@ class FailoverProvider:
             return service.search(request, interval)
 
         return self._answer(request, found, final=False)[0]
+
+    def layout(self, scene: Scene, band: str) -> Layout | None:
+        """Return how files like that of a scene's band keep their pixels, if one of the services can tell."""
+        told = (getattr(each, "layout", None) for each in self.services)
+        return next((found for tell in told if tell is not None and (found := tell(scene, band)) is not None), None)
 
     def _begin(self, request: ImageRequest) -> _Turn:
         able = [each for each in self.services if each.offers(request.sensor)]

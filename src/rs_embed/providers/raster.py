@@ -28,10 +28,12 @@ __all__ = [
     "SOURCE_ENV",
     "SUFFIXES",
     "ByteSource",
+    "Layout",
     "Openable",
     "RasterFile",
     "describe",
     "grid_of",
+    "layout_of",
     "open_source",
     "read_bands",
     "read_source",
@@ -313,14 +315,48 @@ class _Stored:
 @lru_cache(maxsize=1024)
 def _stored(path: str, index: int, stamp: int) -> _Stored:
     with rasterio.Env(**_ENV), rasterio.open(path) as dataset:
-        height, width = dataset.block_shapes[index - 1]
-        shape = -(-dataset.height // height), -(-dataset.width // width)
-        if dataset.driver == "GTiff":
-            told = [dataset.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=index) for y, x in np.ndindex(shape)]
-            sizes = np.array([int(size or 0) for size in told], np.int64).reshape(shape)
-        else:
-            sizes = np.full(shape, Path(path).stat().st_size // (dataset.count * shape[0] * shape[1]), np.int64)
-        return _Stored(grid_of(dataset), (height, width), sizes)
+        return _stored_of(dataset, index, 0 if dataset.driver == "GTiff" else Path(path).stat().st_size)
+
+
+def _stored_of(dataset: rasterio.DatasetReader, index: int, nbytes: int) -> _Stored:
+    """What an open file of so many bytes says of its blocks."""
+    height, width = dataset.block_shapes[index - 1]
+    shape = -(-dataset.height // height), -(-dataset.width // width)
+    if dataset.driver == "GTiff":
+        told = [dataset.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=index) for y, x in np.ndindex(shape)]
+        sizes = np.array([int(size or 0) for size in told], np.int64).reshape(shape)
+    else:
+        sizes = np.full(shape, nbytes // (dataset.count * shape[0] * shape[1]), np.int64)
+    return _Stored(grid_of(dataset), (height, width), sizes)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file keeps a band."""
+
+    grid: Grid
+    block: tuple[int, int]
+    """Rows and columns of a block."""
+    pixel_bytes: float
+    """Bytes of a pixel in the file, on average."""
+
+
+def layout_of(source: Openable, index: int, nbytes: int) -> Layout:
+    """Return how a file that lies elsewhere, of so many bytes, keeps a band; no pixel is read.
+
+    Raises
+    ------
+    OSError
+        If GDAL makes no sense of it.
+    """
+    try:
+        with rasterio.Env(**SOURCE_ENV), open_source(source) as dataset:
+            found = _stored_of(dataset, index, nbytes)
+            together = dataset.count if dataset.driver == "GTiff" and dataset.profile["interleave"] == "pixel" else 1
+    except (KeyError, RasterioError, SystemError) as error:
+        raise OSError(f"no raster ({error})") from error
+    pixels = found.grid.height * found.grid.width * together
+    return Layout(found.grid, found.block, float(found.sizes.sum()) / pixels)
 
 
 def stored_bytes(path: str, index: int, geobox: GeoBox) -> int:

@@ -26,6 +26,7 @@ from rs_embed.providers.acquisitions import is_wanted, newest
 from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.memo import Memo
 from rs_embed.providers.places import Box, exact_boxes, search_boxes
+from rs_embed.providers.raster import Layout
 from rs_embed.providers.selection import ALWAYS
 from rs_embed.providers.services import (
     Collection,
@@ -39,7 +40,7 @@ from rs_embed.providers.services import (
 from rs_embed.providers.sessions import TIMEOUT, ServiceError, open_session, trouble
 from rs_embed.providers.stac_items import item_collection, item_footprint, item_time, item_version
 from rs_embed.providers.stac_pages import listed
-from rs_embed.providers.stac_scenes import read_scene, scene_of
+from rs_embed.providers.stac_scenes import read_scene, scene_layout, scene_of
 from rs_embed.providers.tokens import Signer
 
 __all__ = ["STACProvider", "open_stac"]
@@ -89,6 +90,8 @@ class STACProvider(SceneProvider):
         self._entry: Memo[_Entry] = Memo(1)
         self._listed: Memo[Mapping[str, tuple[Collection, ...]]] = Memo(1)
         self._signer = Signer(service.name, service.signing) if service.signing is not None else None
+        self._layouts: Memo[Layout | None] = Memo(256)
+        self._headless = 0.0
         self._down: tuple[float, str] | None = None
         self._io = StacApiIO(timeout=TIMEOUT, max_retries=None)
         self._io.session = open_session()
@@ -145,6 +148,19 @@ class STACProvider(SceneProvider):
     def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> NDArray[np.float32]:
         """Return ``(C, H, W)`` on exactly that lattice: see `SceneProvider.read`."""
         return read_scene(scene, bands, geobox, signer=self._signer, label=f"{self.name} scene {scene.id}")
+
+    def layout(self, scene: Scene, band: str) -> Layout | None:
+        """Return how files of a band of the scene's collection keep their pixels, from the header of one of them.
+
+        None where that cannot be found out; then nothing more is asked for a while.
+        """
+        if time.monotonic() < self._headless:
+            return None
+        key = item_collection(scene.item), band
+        found = self._layouts.get(key, lambda: scene_layout(scene, band, signer=self._signer), lifetime=_keep_layout)
+        if found is None and band in scene.bands:
+            self._headless = time.monotonic() + _DOWN_S
+        return found
 
     def left_out(self, request: ImageRequest) -> list[str]:
         """Return what to say of the items over the footprint that do not count: for who finds no scene."""
@@ -339,6 +355,10 @@ def _walk(url: str, io: StacApiIO) -> Iterator[Item]:
     for item in catalogue.get_items(recursive=True):
         item.make_asset_hrefs_absolute()
         yield item.to_dict(include_self_link=False, transform_hrefs=False)
+
+
+def _keep_layout(found: Layout | None) -> float:
+    return _DOWN_S if found is None else float("inf")
 
 
 def _lifetime(interval: Interval) -> float:

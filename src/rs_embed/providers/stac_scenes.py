@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from rs_embed.core.errors import ProviderError
 from rs_embed.core.imagery import Scene
 from rs_embed.core.sensors import SENSORS, Sensor, find_sensor
 from rs_embed.providers.ahead import READS, together
 from rs_embed.providers.harmonise import Decoding, decoding_of_item
+from rs_embed.providers.headers import layout_behind
 from rs_embed.providers.hrefs import open_url
+from rs_embed.providers.raster import Layout
 from rs_embed.providers.relief import slope, with_margin
 from rs_embed.providers.remote import read_bands
 from rs_embed.providers.stac_items import ItemBand, item_bands, item_collection, item_footprint, item_scene
 from rs_embed.providers.tokens import Signer
 
-__all__ = ["read_scene", "scene_of"]
+__all__ = ["read_scene", "scene_layout", "scene_of"]
 
 Item = Mapping[str, Any]
 
@@ -87,6 +90,19 @@ def read_scene(
     for members, found in zip(files.values(), together(READS, calls), strict=True):
         out[[place for place, _ in members]] = found
     return out
+
+
+def scene_layout(scene: Scene, band: str, *, signer: Signer | None) -> Layout | None:
+    """Return how the file of a scene's band keeps its pixels, from its header; None where that cannot be found out."""
+    found = item_bands(scene.item, find_sensor(item_collection(scene.item))).get(band)
+    if not found:
+        return None
+    href = found[0].href
+    try:
+        url, refresh = (href, None) if signer is None else (signer.sign(href), partial(signer.renew, href))
+    except ProviderError:
+        return None
+    return layout_behind(url, found[0].index, refresh)
 
 
 def _decoding(sensor: Sensor, band: str, item: Item, one: ItemBand) -> Decoding:
