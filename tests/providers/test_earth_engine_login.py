@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from google.oauth2.credentials import Credentials
 
 from rs_embed import PointBuffer, ProviderError, TemporalSpec, get_embedding
 from rs_embed.core.errors import MissingExtraError
+from rs_embed.inference.doctor import examine
 from rs_embed.inference.estimate import open_for_estimate
 from rs_embed.providers.backends import open_provider
 from rs_embed.providers.earth_engine import EarthEngineProvider
@@ -178,3 +182,34 @@ def test_credentials_that_are_none(content: str, words: str, monkeypatch: pytest
     with pytest.raises(ProviderError, match=f"GOOGLE_APPLICATION_CREDENTIALS.*{words}") as caught:
         load(open_provider("gee"))  # type: ignore[arg-type]
     assert "earthengine authenticate" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("token", "state", "words"),
+    [
+        (None, "absent", "no credentials"),
+        ({k: v for k, v in USER.items() if k != "project"}, "absent", "no Google Cloud project"),
+        ({"nothing": "of use"}, "absent", "holds no credentials"),
+        (USER, "ok", r"EARTHENGINE_TOKEN; not tried.*of-the-login"),
+    ],
+)
+def test_the_doctor_says_whether_there_is_one(
+    token: dict[str, str] | None, state: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if token is not None:
+        monkeypatch.setenv("EARTHENGINE_TOKEN", json.dumps(token))
+    (found,) = (finding for finding in examine(offline=True) if finding.topic == "Earth Engine")
+    assert found.state == state and re.search(words, found.said)
+    assert "secret" not in found.said + found.remedy
+
+
+def test_a_machine_without_a_home_has_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import os; from rs_embed.providers.earth_engine_login import find_login\n"
+        "os.environ.pop('HOME', None); os.setuid(54321)\n"
+        "print(find_login())"
+    )
+    if os.geteuid() != 0:
+        pytest.skip("only root can become nobody that the system knows")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "None", done.stderr

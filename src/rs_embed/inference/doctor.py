@@ -15,17 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from rs_embed import __version__
-from rs_embed.core.errors import RSEmbedError, SpecError
+from rs_embed.core.errors import ProviderError, RSEmbedError, SpecError
 from rs_embed.core.registry import broken_plugins
 from rs_embed.core.specs import PointBuffer, TemporalSpec
 from rs_embed.inference.cached import cached_weights, folder_size
 from rs_embed.inference.downloads import cache_dir
+from rs_embed.providers.earth_engine_login import find_login
 
 __all__ = ["SERVICES", "Finding", "examine"]
 
@@ -172,10 +172,15 @@ def _earth_engine() -> Finding:
     if importlib.util.find_spec("ee") is None:
         remedy = "needed for backend gee only: pip install earthengine-api"
         return Finding("Earth Engine", "login", "absent", "earthengine-api is not installed", remedy)
-    stored = Path(os.path.expanduser("~/.config/earthengine/credentials"))  # unlike Path.home, also without a home
-    if stored.is_file() or any(os.environ.get(name) for name in SECRET[1:]):
-        return Finding("Earth Engine", "login", "ok", "credentials found (not tried)")
-    return Finding("Earth Engine", "login", "absent", "no credentials", "earthengine authenticate")
+    try:
+        login = find_login()
+    except ProviderError as error:
+        said, _, remedy = str(error).removeprefix("backend='gee': ").partition("; ")
+        return Finding("Earth Engine", "login", "absent", said, remedy)
+    if login is None:
+        return Finding("Earth Engine", "login", "absent", "no credentials", "earthengine authenticate")
+    said = f"credentials found ({login.told_by}; not tried), project {login.project}"
+    return Finding("Earth Engine", "login", "ok", said)
 
 
 def _cache() -> Iterator[Finding]:

@@ -175,4 +175,4 @@ def _text_of(key: str) -> str:
     """The content of a file, or the key itself where it is JSON."""
     if key.lstrip().startswith("{"):
         return key
-    return Path(key).expanduser().read_text(encoding="utf-8-sig")
+    return Path(os.path.expanduser(key)).read_text(encoding="utf-8-sig")
