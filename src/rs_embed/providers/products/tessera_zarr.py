@@ -117,7 +117,7 @@ class TesseraZarr:
         """
         attrs = self.tree.node().attrs
         size, layout = attrs.get("geoemb:dimensions", DIMENSIONS), attrs.get("geoemb:spatial_layout", "utm_zones")
-        if self.tree.node().is_array or size != DIMENSIONS or layout != "utm_zones":
+        if self.tree.node().is_array or size != DIMENSIONS or layout == "global":
             raise ProviderError(
                 f"{self.source} holds vectors of {size} numbers laid out as {layout!r}, TESSERA's have {DIMENSIONS} "
                 "and lie by UTM zone: it is another product"
