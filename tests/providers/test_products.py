@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +376,22 @@ def test_coarser_cells_of_a_grid_have_length_one(aef: Any, store: str) -> None:
     found = get_embedding("gse", spatial=region, temporal=Y2024, output=GRID, backend=store, cell=4)
     cells = values(aef[1]["west"].window(LEFT + 2000, TOP - 2000, 4, 4)).mean((1, 2))
     assert found.shape == (64, 2, 2) and close(found.values()[:, 0, 0], unit(cells))
+
+
+def test_the_published_store_is_opened_once(
+    aef: Any, served: RangeServer, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    spec = registry.get_spec("gse")
+    assert spec.product is not None
+    register(replace(spec, name="gse-here", aliases=(), product=replace(spec.product, store=store)))
+    call: dict[str, Any] = {"temporal": Y2024, "backend": "auto"}
+    first = get_embedding("gse-here", spatial=box(LEFT, TOP, 5, 5), **call)
+    served.reset()
+    again = get_embedding("gse-here", spatial=box(LEFT + 300, TOP, 5, 5), **call)
+    assert served.requests == [], "index, header and block are known"
+    copy = get_embedding("gse-here", spatial=box(LEFT, TOP, 5, 5), temporal=Y2024, backend=str(aef[0]))
+    assert again.ok and np.array_equal(first.data, copy.data)
 
 
 # TESSERA ---------------------------------------------------------------------------------------------------------

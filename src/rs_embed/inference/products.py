@@ -17,6 +17,7 @@ from rs_embed.inference.plan import Plan, make_plan
 from rs_embed.inference.setup import Setup
 from rs_embed.providers.backends import open_provider
 from rs_embed.providers.base import Provider
+from rs_embed.providers.products.opened import open_product
 
 __all__ = ["open_backend", "place_key", "plan_product"]
 
@@ -54,7 +55,7 @@ def open_backend(spec: ModelSpec, backend: Any, *, call: str | None = None, cach
             f"{spec.name} is precomputed and reads its own store, no imagery: backend={address!r} has nothing of it; "
             f"use backend='auto', or the URL or folder of a copy of {product.store}"
         )
-    found: Provider = product.open(product.store if address.lower() == "auto" else address)
+    found: Provider = open_product(product, product.store if address.lower() == "auto" else address)
     return found
 
 

@@ -185,7 +185,7 @@ class Store:
         """Open a file by its path in the store; raises `Absent` where there is none."""
         with self._lock:
             found = self._open.get(path)
-        if found is None or isinstance(found, LocalFile):
+        if found is None or isinstance(found, LocalFile) or found.replaced:
             found = self.fresh(path)
             with self._lock:
                 self._open[path] = found

@@ -19,6 +19,7 @@ from rs_embed.providers.earth_engine_connection import is_installed
 from rs_embed.providers.earth_engine_login import find_login
 from rs_embed.providers.products.base import ProductProvider
 from rs_embed.providers.products.earth_engine import EarthEngineArchive
+from rs_embed.providers.products.opened import open_product
 
 __all__ = ["ByEitherRoad", "by_earth_engine", "open_by_login"]
 
@@ -69,7 +70,7 @@ def _opened(name: str, call: str | None) -> EarthEngineProvider:
 
 
 def _stored(product: Product) -> ProductProvider:
-    found: ProductProvider = product.open(product.store)
+    found: ProductProvider = open_product(product, product.store)
     return found
 
 
