@@ -34,7 +34,7 @@ PUBLIC = """
     SENSORS Affine Array Band Batch Build Certificate Checkpoint CheckpointError Clip Encoder Features Frames GeoBox
     GoldenCase Grid ImageRequest ImageStack InputBatch InputSpec Interval MissingExtraError ModelError ModelSpec
     NoImageryError Normalize Option Provider ProviderError Resize Scene SceneProvider Sensor Source Step Stretch8bit
-    Variant Window broken_plugins raster_product register register_provider resample
+    Variant Window broken_plugins chip_product raster_product register register_provider resample
 """.split()  # noqa: SIM905
 
 FAULTY = {

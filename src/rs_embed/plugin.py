@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from rs_embed.core.imagery import ImageRequest, ImageStack, Interval, Scene
     from rs_embed.models._own import raster_product
+    from rs_embed.models._own_chips import chip_product
     from rs_embed.providers.backends import register_provider
     from rs_embed.providers.base import Provider, SceneProvider
     from rs_embed.providers.resample import Grid, resample
@@ -80,6 +81,7 @@ __all__ = [
     "Variant",
     "Window",
     "broken_plugins",
+    "chip_product",
     "raster_product",
     "register",
     "register_provider",
@@ -95,6 +97,7 @@ _LATE = {
     "Provider": "rs_embed.providers.base",
     "Scene": "rs_embed.core.imagery",
     "SceneProvider": "rs_embed.providers.base",
+    "chip_product": "rs_embed.models._own_chips",
     "raster_product": "rs_embed.models._own",
     "register_provider": "rs_embed.providers.backends",
     "resample": "rs_embed.providers.resample",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rs_embed import NoImageryError, OutputSpec, PointBuffer, TemporalSpec, get_embedding
+from rs_embed import NoImageryError, OutputSpec, PointBuffer, TemporalSpec, estimate, get_embedding, read_chips
 
 pytestmark = pytest.mark.online
 FARM = PointBuffer(11.55, 48.15, 50)
@@ -41,3 +41,18 @@ def test_zarr_stores_have_what_tiles_and_files_have() -> None:
 def test_copernicus_has_the_cell_of_munich() -> None:
     found = get_embedding("copernicus", spatial=FARM)
     assert found.shape == (768,) and np.isfinite(found.data).all()
+
+
+@pytest.mark.parametrize(
+    ("variant", "dims"), [("ssl4eo-s2l1c", 2048), ("ssl4eo-s1rtc", 2048), ("dinov2-s2rgb", 768), ("siglip-s2rgb", 1152)]
+)
+def test_major_tom_has_fragments_of_land(variant: str, dims: int) -> None:
+    """Reads footers and small columns; vectors only where they are no more than 200 MB."""
+    pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
+    told = estimate("majortom", spatials=[FARM], variant=variant)
+    assert not told.failed and not told.no_imagery and told.output_shape == (dims,)
+    if told.read_bytes < 200e6:
+        chips = read_chips("majortom", spatial=FARM, variant=variant)
+        assert chips.dim == dims and np.isfinite(chips.vectors).all() and min(chips.table["overlap_m2"]) > 0
+        found = get_embedding("majortom", spatial=FARM, variant=variant)
+        assert np.allclose(found.data, chips.newest().pool(FARM).data, atol=1e-5)

@@ -61,6 +61,8 @@ from rs_embed import (
     read_chips,
     save,
 )
+from rs_embed.core import registry
+from rs_embed.plugin import chip_product, register
 from rs_embed.providers.products.chip_archive import ChipArchive
 from rs_embed.providers.products.chip_files import ChipFile
 from rs_embed.providers.products.chip_folders import open_folder
@@ -356,7 +358,7 @@ def test_a_broken_table_fails_its_own_regions_only(tmp_path: Path) -> None:
 # The hub, and other listings -------------------------------------------------------------------------------------
 
 
-def test_the_list_of_the_hub_comes_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_the_hub_or_what_is_wrong_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with Front() as front:
         monkeypatch.setenv("HF_ENDPOINT", front.url)
         tree = f"/api/datasets/{S2}/tree/main/embeddings"
@@ -373,6 +375,23 @@ def test_the_list_of_the_hub_comes_page_by_page(tmp_path: Path, monkeypatch: pyt
         front.answers, front.status = {}, 404
         with pytest.raises(ProviderError, match=r"was not found \(404\)"):
             open_folder(f"{HUB}/Core-S2L1C-SSL4EO/embeddings")
+
+
+class _Pages(Front):
+    """Lists two files on two pages, as the hub does with long lists."""
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        number = 2 if "cursor=two" in path else 1
+        entry = {"type": "file", "path": f"embeddings/part_{number}.parquet", "oid": str(number), "size": 9}
+        tail = {"Link": f'<{self.url}{path}&cursor=two>; rel="next"'} if number == 1 else {}
+        return 200, json.dumps([entry]).encode(), tail
+
+
+def test_long_lists_of_the_hub_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _Pages() as front:
+        monkeypatch.setenv("HF_ENDPOINT", front.url)
+        found = open_folder(f"{HUB}/Core-S2L1C-SSL4EO/resolve/abc/embeddings")
+    assert [listed.name for listed in found.files] == ["embeddings/part_1.parquet", "embeddings/part_2.parquet"]
 
 
 def test_a_folder_behind_a_url_is_listed_by_its_links(tmp_path: Path) -> None:
@@ -486,6 +505,24 @@ def test_what_we_saved_is_a_product(tmp_path: Path) -> None:
     assert np.array_equal(load(tmp_path / "mine.parquet")[0].data, made[0].data)
     save([found], tmp_path / "again.parquet")
     assert np.array_equal(load(tmp_path / "again.parquet")[0].data, found.data)
+
+
+def test_a_folder_is_registered_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    shapes = fragments(LON, LAT, 3)
+    for i in range(2):
+        paint_clay(tmp_path / f"32UPU_2022061{i}_2022061{i}_v001.gpq", shapes[i::2], f"2022-06-1{i}", seed=i)
+    register(chip_product("clay_v0", str(tmp_path), citation="@misc{clay}", attribution="Clay", space="clay/v0"))
+    place = PointBuffer(LON, LAT, 1500)
+    found = get_embedding("clay_v0", spatial=place)
+    assert found.meta["citation"][0] == "@misc{clay}" and found.meta["attribution"] == ["Clay"]
+    assert found.meta["space"] == "clay/v0/mean" and found.meta["chip_count"] == 4
+    parts = [read_chips(tmp_path, spatial=place)]
+    assert np.allclose(found.data, parts[0].pool(place).data, atol=1e-6)
+    assert "clay_v0" in list_models() and describe_model("clay_v0")["dims"] == {"pooled": 768}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ProviderError, match="the folder 'empty' holds no"):
+        chip_product("nothing", str(tmp_path / "empty"))
 
 
 def test_a_covering_of_boxes_is_used(tmp_path: Path) -> None:

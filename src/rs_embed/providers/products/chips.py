@@ -18,7 +18,7 @@ from rs_embed.providers.products.chip_files import ChipFile
 from rs_embed.providers.products.chip_folders import hub_address, open_folder
 from rs_embed.providers.ranges import without_query
 
-__all__ = ["ChipProvider", "open_chips", "open_table"]
+__all__ = ["ChipProvider", "open_chips", "open_first"]
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,12 @@ def _remembered(product: Product, address: str, hub: str) -> ChipProvider:
     return ChipProvider(product, address, "huggingface" if "huggingface.co" in address else "store")
 
 
-def open_table(address: str) -> ChipFile:
-    """Open one file by its path or URL.
+def open_first(address: str) -> ChipFile:
+    """Open a file by its path or URL, or the first one of a folder.
 
     Raises
     ------
     ProviderError
         If it cannot be read, or holds no embeddings.
     """
-    (only,) = open_folder(address).files
-    return ChipFile(only.open(), Named())
+    return ChipFile(open_folder(address).files[0].open(), Named())
