@@ -163,6 +163,18 @@ def test_orbit() -> None:
         select_scenes(Shelf(scene(1, orbit="ascending")), replace(REQUEST, orbit="descending"))
 
 
+def test_modes_of_a_radar() -> None:
+    wide, strip, silent = scene(1, 1, mode="IW"), scene(2, 5, mode="SM"), scene(3, 3)
+    wanted = replace(REQUEST, mode="IW", other_modes=True)
+    found = one(Shelf(wide, strip, silent), wanted)
+    assert (found.pixels == 2).all() and [s["id"] for s in found.scenes[0]] == ["day1", "day3"] and found.notes == ()
+    found = one(Shelf(strip), wanted)
+    assert (found.pixels == 5).all() and "no sentinel-2-l2a scene of mode IW: those of mode SM" in found.notes[0]
+    with pytest.raises(NoImageryError, match="1 was left out by mode, not being IW"):
+        select_scenes(Shelf(strip), replace(wanted, other_modes=False))
+    assert (one(Shelf(wide, strip, silent), REQUEST).pixels == 3).all()
+
+
 def test_nothing_says_what_exists() -> None:
     shelf = Shelf(scene(10, cloud_cover=81.25), scene(70, cloud_cover=3), scene(90, cloud_cover=12))
     with pytest.raises(NoImageryError) as caught:

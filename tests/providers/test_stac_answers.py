@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -24,8 +24,11 @@ from odc.geo.geobox import GeoBox
 from range_server import RangeServer
 from real_catalogue import CATALOGUE, ask, load, real_items
 from servers import Front
+from shapely.geometry import mapping
 
+from rs_embed import PointBuffer, SensorSpec, TemporalSpec, inspect_provider_patch
 from rs_embed.core.errors import NoImageryError, ProviderError
+from rs_embed.core.geometry import footprint_of
 from rs_embed.core.imagery import ImageStack
 from rs_embed.providers import sessions
 from rs_embed.providers.acquisitions import is_wanted
@@ -348,6 +351,43 @@ def test_what_does_not_count_is_said_where_nothing_else_is_found(test_data: Path
     here = load(open_local(path.parent), request)
     assert here.valid.all()
     np.testing.assert_array_equal(there.pixels, here.pixels)
+
+
+def test_modes_of_sentinel_1_are_those_of_the_items(test_data: Path, tmp_path: Path) -> None:
+    """What `SensorSpec.s1_require_iw` and `s1_relax_iw_on_empty` say reaches the scenes of a service."""
+    item = json.loads((test_data / "stac_items").rglob("*_rtc.json").__next__().read_text())
+    assert item["properties"]["sar:instrument_mode"] == "IW"
+    box = GeoBox((64, 64), Affine(10, 0, 500000, 0, -10, 5200000), "EPSG:32633")
+    for name, power in (("wide", 0.1), ("strip", 0.001)):
+        with rasterio.open(
+            tmp_path / f"{name}.tif", "w", driver="GTiff", height=64, width=64, count=1, dtype="float32",
+            crs=str(box.crs), transform=box.affine,
+        ) as dataset:  # fmt: skip
+            dataset.write(np.full((1, 64, 64), power, np.float32))
+    outline = {"geometry": mapping(footprint_of(box)), "links": []}
+    with RangeServer(tmp_path) as files:
+        assets = [{"vv": {**item["assets"]["vv"], "href": files.url(f"{name}.tif")}} for name in ("wide", "strip")]
+        wide, strip = ({**item, **outline, "id": f"{i}", "assets": each} for i, each in enumerate(assets))
+        moment = datetime.fromisoformat(item["properties"]["datetime"])
+        later, day = (moment + timedelta(hours=12)).isoformat(), moment.date().isoformat()
+        strip["properties"] = {**item["properties"], "sar:instrument_mode": "SM", "datetime": later}
+        when, where = TemporalSpec.around(day, days=2), PointBuffer(15.003, 46.951, 100)
+
+        def level(found: list[Item], **flags: bool) -> tuple[float, list[str]]:
+            served = {"collections": [{"id": "sentinel-1-rtc"}]}
+            with Odd(search=lambda *_: page(found), collections=served) as api:
+                sensor = SensorSpec("COPERNICUS/S1_GRD", ("VV",), composite="mean", **flags)
+                patch = inspect_provider_patch(
+                    sensor=sensor, backend=api.url, return_array=True, temporal=when, spatial=where
+                )
+            return round(float(patch["array_chw"].mean()), 2), [note for note in patch["notes"] if "mode" in note]
+
+        assert level([wide, strip]) == (-10.0, [])
+        assert level([wide, strip], s1_require_iw=False) == (-12.97, [])
+        power, (note,) = level([strip])
+        assert power == -30.0 and "no sentinel-1 scene of mode IW: those of mode SM were taken" in note
+        with pytest.raises(NoImageryError, match="by mode, not being IW"):
+            level([strip], s1_relax_iw_on_empty=False)
 
 
 def test_links_that_go_round_in_a_circle(tmp_path: Path) -> None:

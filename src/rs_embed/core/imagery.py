@@ -45,6 +45,8 @@ class Scene:
     """``ascending`` or ``descending``."""
     item: Any = field(default=None, compare=False, repr=False)
     """The provider's own handle on the scene."""
+    mode: str | None = None
+    """Of a radar, such as ``IW`` (interferometric wide swath)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class ImageRequest:
     """``ascending`` or ``descending``."""
     collection: str | None = None
     """What the user calls the sensor's imagery; a provider that has several such collections takes this one."""
+    mode: str | None = None
+    """Mode of a radar; scenes of another one are left out."""
+    other_modes: bool = False
+    """Whether an interval without a scene of that mode takes those of others."""
 
     def canonical(self) -> dict[str, Any]:
         """Return the request as plain JSON types."""
@@ -85,6 +91,7 @@ class ImageRequest:
             "cloudy_pct": self.cloudy_pct,
             "orbit": self.orbit,
             **({} if self.collection is None else {"collection": self.collection}),
+            **({} if self.mode is None else {"mode": self.mode, "other_modes": self.other_modes}),
         }
 
     def key(self) -> str:

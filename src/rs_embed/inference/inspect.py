@@ -68,6 +68,8 @@ def patch_request(spatial: Any, temporal: TemporalSpec, sensor: SensorSpec) -> t
         100.0 if sensor.cloudy_pct is None else float(sensor.cloudy_pct),
         sensor.orbit,
         sensor.collection,
+        "IW" if known.kind == "radar" and sensor.s1_require_iw else None,
+        sensor.s1_relax_iw_on_empty,
     )
     return request, geobox
 

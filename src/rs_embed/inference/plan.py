@@ -130,6 +130,8 @@ class Plan:
                 cloudy_pct=100.0 if item.wanted.cloudy_pct is None else float(item.wanted.cloudy_pct),
                 orbit=item.wanted.orbit,
                 collection=item.wanted.collection,
+                mode="IW" if item.sensor.kind == "radar" and item.wanted.s1_require_iw else None,
+                other_modes=item.wanted.s1_relax_iw_on_empty,
             )
         return found
 

@@ -108,7 +108,7 @@ class LocalProvider(SceneProvider):
                 self._footprints[number] = _footprint(entry)
             outline = self._footprints[number]
         old = entry.scene
-        return Scene(old.id, old.time, old.bands, old.cloud_cover, outline, old.orbit, entry)
+        return Scene(old.id, old.time, old.bands, old.cloud_cover, outline, old.orbit, entry, old.mode)
 
     def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> NDArray[np.float32]:
         """Return ``(C, H, W)`` on exactly that lattice: see `SceneProvider.read`."""

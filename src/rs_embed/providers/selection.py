@@ -72,9 +72,10 @@ def select_scenes(provider: SceneSource, request: ImageRequest) -> Chosen:
     """Choose the scenes of a request, once for all its parts.
 
     Scenes count whose time lies in ``[start, end)``, whose footprint touches the request's (unknown: it may), whose
-    cloud cover is at most ``cloudy_pct`` (unknown: passes) and whose orbit is the one asked for (unknown: does not
-    pass). They are ordered by time and id, for a mosaic by clouds. Of more passes than a provider's ``most_passes`` a
-    median or mean takes the clearest, and a note says so.
+    cloud cover is at most ``cloudy_pct`` (unknown: passes), whose orbit is the one asked for (unknown: does not
+    pass) and whose mode is (unknown: passes; others may where an interval has none of it, and a note says so). They
+    are ordered by time and id, for a mosaic by clouds. Of more passes than a provider's ``most_passes`` a median or
+    mean takes the clearest, and a note says so.
 
     Raises
     ------
@@ -86,7 +87,8 @@ def select_scenes(provider: SceneSource, request: ImageRequest) -> Chosen:
     frames: list[Frame] = []
     notes: list[str] = []
     for interval in request.intervals or (ALWAYS,):
-        found = [s for s in _search(provider, request, interval) if not _dropped(s, request)]
+        found, note = _of_mode([s for s in _search(provider, request, interval) if not _dropped(s, request)], request)
+        notes += [note] if note else []
         groups = tuple(_passes(found))
         if request.composite == "none":
             frames += [Frame(_moment(group[0].time), (group,)) for group in groups]
@@ -124,6 +126,15 @@ def _dropped(scene: Scene, request: ImageRequest) -> str | None:
     if scene.cloud_cover is not None and scene.cloud_cover > request.cloudy_pct:
         return "cloud"
     return "orbit" if request.orbit is not None and scene.orbit != request.orbit else None
+
+
+def _of_mode(scenes: list[Scene], request: ImageRequest) -> tuple[list[Scene], str]:
+    """The scenes of the mode that is asked for; where there is none those of others, if they may, and that they are."""
+    own = [s for s in scenes if request.mode is None or s.mode in (request.mode, None)]
+    if own or not request.other_modes or not scenes:
+        return own, ""
+    modes = ", ".join(sorted({str(scene.mode) for scene in scenes}))
+    return scenes, f"no {request.sensor} scene of mode {request.mode}: those of mode {modes} were taken"
 
 
 def _passes(scenes: list[Scene]) -> Iterator[Group]:
@@ -177,6 +188,10 @@ def _middle(interval: Interval) -> np.datetime64:
     return _moment(interval[0] + (interval[1] - interval[0]) / 2)
 
 
+def _left_out(count: int) -> str:
+    return f"{count} {'was' if count == 1 else 'were'} left out"
+
+
 def _nothing(provider: SceneSource, request: ImageRequest) -> str:
     """Say what was looked for, what the filters dropped, and which dates are nearest."""
     intervals = request.intervals or (ALWAYS,)
@@ -186,15 +201,16 @@ def _nothing(provider: SceneSource, request: ImageRequest) -> str:
     dropped = [(s, _dropped(s, request)) for i in intervals for s in _search(provider, request, i)]
     cloudy = [s.cloud_cover for s, why in dropped if why == "cloud" and s.cloud_cover is not None]
     if cloudy:
-        said.append(
-            f"{len(cloudy)} {'was' if len(cloudy) == 1 else 'were'} left out by cloudy_pct={request.cloudy_pct:g} "
-            f"(the least cloudy has {min(cloudy):.3g} %)"
-        )
+        least = f"the least cloudy has {min(cloudy):.3g} %"
+        said.append(f"{_left_out(len(cloudy))} by cloudy_pct={request.cloudy_pct:g} ({least})")
     turned = sum(why == "orbit" for _, why in dropped)
     if turned:
         unknown = sum(why == "orbit" and s.orbit is None for s, why in dropped)
         none = f" ({unknown} of them tell no orbit)" if unknown else ""
-        said.append(f"{turned} {'was' if turned == 1 else 'were'} left out by orbit={request.orbit!r}{none}")
+        said.append(f"{_left_out(turned)} by orbit={request.orbit!r}{none}")
+    strange = sum(why is None for _, why in dropped)
+    if strange:
+        said.append(f"{_left_out(strange)} by mode, not being {request.mode}")
     tell = getattr(provider, "left_out", None)  # by the provider itself, such as other satellites of a collection
     said += tell(request) if tell is not None else []
     near = _nearest(provider, request, start, end)

@@ -218,4 +218,5 @@ def item_scene(item: Item, bands: frozenset[str], handle: Any, footprint: Any) -
         footprint,
         orbit if orbit in ("ascending", "descending") else None,
         handle,
+        str(properties["sar:instrument_mode"]).upper() if properties.get("sar:instrument_mode") else None,
     )
