@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from rs_embed.core.errors import NoImageryError, ProviderError
 from rs_embed.core.geometry import Region
+from rs_embed.providers.memo import Memo
 from rs_embed.providers.products.files import Absent, Store
 from rs_embed.providers.products.tiles import Tile, open_raster
 
@@ -66,16 +69,26 @@ class _Index:
     years: NDArray[np.int64]
     bounds: NDArray[np.float64]
     """``(4, n)``: west, south, east, north in degrees; east below west crosses the antimeridian."""
+    _cells: Memo[NDArray[np.int64]] = field(default_factory=lambda: Memo(256), repr=False)
+    """Rows by box of whole degrees: of hundreds of thousands a town needs a few dozen."""
 
-    def touching(self, region: Region) -> NDArray[np.bool_]:
-        """Return which files may touch a region, by their bounds in degrees."""
-        west, south, east, north = self.bounds
-        found = np.zeros(len(self.paths), bool)
+    def touching(self, region: Region) -> NDArray[np.int64]:
+        """Return the rows of the files that may touch a region, by their bounds in degrees, ascending."""
+        found = []
         for part in getattr(region.footprint, "geoms", [region.footprint]):
             left, bottom, right, top = part.bounds
-            across = np.where(west <= east, (west <= right) & (east >= left), (west <= right) | (east >= left))
-            found |= across & (south <= top) & (north >= bottom)
-        return found
+            cell = math.floor(left), math.floor(bottom), math.ceil(right), math.ceil(top)
+            near = self._cells.get(cell, partial(self._within, None, cell))
+            found.append(self._within(near, (left, bottom, right, top)))
+        return np.unique(np.concatenate(found))
+
+    def _within(self, of: NDArray[np.int64] | None, box: tuple[float, float, float, float]) -> NDArray[np.int64]:
+        """Those of some rows, or of all, whose files may touch a box."""
+        west, south, east, north = self.bounds if of is None else self.bounds[:, of]
+        left, bottom, right, top = box
+        across = np.where(west <= east, (west <= right) & (east >= left), (west <= right) | (east >= left))
+        rows = np.flatnonzero(across & (south <= top) & (north >= bottom))
+        return rows if of is None else np.asarray(of[rows])
 
 
 def _index(columns: Mapping[str, Sequence[Any]], name: str) -> _Index:
@@ -152,7 +165,8 @@ class AlphaEarth:
     def tiles(self, collection: str, region: Region, year: int | None) -> list[Tile]:
         """Return the tiles of a year that may touch the region."""
         index = self.index()
-        rows = np.flatnonzero(index.touching(region) & (index.years == year))
+        near = index.touching(region)
+        rows = near[index.years[near] == year]
         if not len(rows):
             raise NoImageryError(nothing_there("gse", region, year, self.years(collection, region)))
         paths = sorted(str(index.paths[int(row)]) for row in rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import product
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from rs_embed.core.errors import ProviderError
+from rs_embed.providers.memo import Memo
 from rs_embed.providers.products.files import LocalFile, RemoteFile, StoredFile, told
 from rs_embed.providers.products.memory import MEMORY
 from rs_embed.providers.products.rasters import Raster, broken, describe_raster, read_stored
@@ -163,11 +164,8 @@ def _guarded(file: StoredFile, act: Callable[[Any], Any]) -> Any:
         raise broken(file.name, error) from error
 
 
-@lru_cache(maxsize=1024)
-def _described(key: str, file: StoredFile) -> Raster:
-    """What a raster says of itself, asked once as long as the file is the same."""
-    found: Raster = _guarded(file, describe_raster)
-    return found
+_DESCRIBED: Memo[Raster] = Memo(1024)
+"""What rasters say of themselves, by their files' keys: asked once as long as a file is the same."""
 
 
 def open_raster(id: str, file: StoredFile, decode: Decode, *, bands: int | None = None) -> RasterTile:
@@ -178,7 +176,7 @@ def open_raster(id: str, file: StoredFile, decode: Decode, *, bands: int | None 
     ProviderError
         If it has no georeference, or not as many bands as the product has dimensions.
     """
-    about = _described(file.key, file)
+    about = _DESCRIBED.get(file.key, partial(_guarded, file, describe_raster))
     if about.grid.crs is None:
         raise ProviderError(f"{file.name} has no georeference: it is no tile of this product, or half-copied")
     if bands is not None and about.count != bands:
