@@ -23,7 +23,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from range_server import RangeServer
 from real_catalogue import CATALOGUE, ask, load, real_items
-from servers import Front
+from servers import Front, free_port
 from shapely.geometry import mapping
 
 from rs_embed import PointBuffer, SensorSpec, TemporalSpec, inspect_provider_patch
@@ -277,6 +277,25 @@ def test_items_that_make_no_sense(bounds: list[Any], items: list[Item]) -> None:
 def test_addresses_that_nobody_can_ask(href: str, said: str) -> None:
     url, why = open_url({"href": href}, {}, "")
     assert url is None and said in why
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("http://127.0.0.1:{port}/B04.tif?sig=secret", r"the server cannot be reached; check the network"),
+        ("http://nowhere.invalid/B04.tif?sig=secret", r"name is not known here \(DNS\); check the network"),
+    ],
+)
+def test_files_that_cannot_be_reached_name_service_collection_scene_and_band(
+    place: str, said: str, items: list[Item]
+) -> None:
+    wrong = deepcopy(items)
+    for each in wrong:
+        each["assets"]["red"]["href"] = place.format(port=free_port())
+    told = rf"127\.0\.0\.1:\d+: scene S2._33TWM_2023\d+_0_L2A of sentinel-2-l2a: band B4 \(http://.*\): .*{said}"
+    with Odd(search=lambda *_: page(wrong)) as api, pytest.raises(ProviderError, match=told) as caught:
+        load(open_stac(api.url), ask(bands=("B4",)))
+    assert "secret" not in str(caught.value)
 
 
 # --- static catalogues -------------------------------------------------------------------------------------------

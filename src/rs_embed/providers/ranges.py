@@ -24,6 +24,7 @@ import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    NameResolutionError,
     NewConnectionError,
     ProtocolError,
     ReadTimeoutError,
@@ -251,6 +252,10 @@ def _retry_after(said: str | None) -> float | None:
 def _translated(error: Exception) -> Fault:
     """What an error of the transport means."""
     cause = getattr(error, "reason", None) or error
+    if isinstance(cause, NameResolutionError):  # a kind of NewConnectionError
+        return Fault(
+            "the server's name is not known here (DNS)", "check the network and HTTPS_PROXY, or use local files"
+        )
     if isinstance(cause, NewConnectionError):  # a kind of ConnectTimeoutError
         return Fault("the server cannot be reached", "check the network and HTTPS_PROXY, or use local files")
     if isinstance(cause, SSLError | ssl.SSLError):

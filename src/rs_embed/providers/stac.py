@@ -147,7 +147,8 @@ class STACProvider(SceneProvider):
 
     def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> NDArray[np.float32]:
         """Return ``(C, H, W)`` on exactly that lattice: see `SceneProvider.read`."""
-        return read_scene(scene, bands, geobox, signer=self._signer, label=f"{self.name} scene {scene.id}")
+        label = f"{self.name}: scene {scene.id} of {item_collection(scene.item)}"
+        return read_scene(scene, bands, geobox, signer=self._signer, label=label)
 
     def layout(self, scene: Scene, band: str) -> Layout | None:
         """Return how files of a band of the scene's collection keep their pixels, from the header of one of them.
