@@ -52,6 +52,12 @@ def test_a_set_is_checked_and_taken_apart() -> None:
         ChipSet(chips.vectors[0], chips.footprints, chips.dates, chips.ids)
 
 
+def test_a_set_is_made_of_lists_too() -> None:
+    chips = ChipSet([[1, 2], [3, 4]], lattice(1, 2), ["2021-05-01", "NaT"])  # type: ignore[arg-type]
+    assert chips.vectors.dtype == np.float32 and chips.footprints.dtype == object and list(chips.ids) == [0, 1]
+    assert chips.newest().nearest(11.03, 48.01).ids == [1] and str(chips.dates.dtype) == "datetime64[s]"
+
+
 def test_the_chips_that_cover_a_region_and_how_much_of_it() -> None:
     chips = chip_set(lattice())
     region = BBox(11.015, 48.0, 11.025, 48.01)

@@ -200,6 +200,9 @@ def test_a_thousand_points_read_each_row_group_once(hub: Hub) -> None:
     assert max(counted.values()) == 1
     size = sum(path.stat().st_size for path in hub.files.values())
     assert hub.server.sent < 1.3 * size and len(hub.server.requests) < 60
+    hub.server.reset()
+    get_embedding("majortom", spatial=places[0])
+    assert not hub.server.requests  # decoded row groups are kept for later calls
     for i in range(0, 1000, 97):
         assert close(found[i].data, mean_of(hub.near, outline(places[i])))
 

@@ -45,7 +45,7 @@ class ChipSet:
     dates
         ``(N,)``, ``datetime64[s]``, UTC: of the imagery, or the start of its span; NaT where it is unknown.
     ids
-        ``(N,)``: names; file and row where the table has none.
+        ``(N,)``: names; file and row where the table has none, numbers where none are given.
     table
         The other columns, by name.
     facts
@@ -60,13 +60,22 @@ class ChipSet:
     vectors: NDArray[np.float32]
     footprints: NDArray[Any]
     dates: Dates
-    ids: Sequence[Any]
+    ids: Sequence[Any] = ()
     table: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if np.ndim(self.vectors) != 2:
             raise SpecError(f"ChipSet.vectors must be (N, D), got the shape {np.shape(self.vectors)}")
+        footprints = np.empty(len(self.footprints), object)
+        footprints[:] = self.footprints
+        for name, value in (
+            ("vectors", np.asarray(self.vectors, np.float32)),
+            ("footprints", footprints),
+            ("dates", np.asarray(self.dates, "datetime64[s]")),
+            ("ids", self.ids if len(self.ids) else range(len(self.vectors))),
+        ):
+            object.__setattr__(self, name, value)
         lengths = {"footprints": len(self.footprints), "dates": len(self.dates), "ids": len(self.ids)}
         lengths |= {f"table[{name!r}]": len(column) for name, column in self.table.items()}
         wrong = {name: count for name, count in lengths.items() if count != len(self.vectors)}

@@ -28,6 +28,8 @@ __all__ = ["ChipFile", "Chips"]
 
 _DEGREE = 110_574.0
 """Metres of a degree of latitude at least."""
+_KEPT = 2**25
+"""Bytes of the vectors of a row group that is kept: of a larger one, only the rows that are wanted are held."""
 _EDGE = 1e-7
 """Degrees by which boxes are larger than told: numbers of single precision, and WKB that was rounded."""
 _OURS = ("meta", "error")
@@ -196,7 +198,14 @@ class ChipFile:
         return [other if name is None else name for name, other in zip(named, numbered, strict=True)]
 
     def vectors(self, group: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the vectors ``(n, D)`` of rows (ascending) of a row group."""
+        """Return the vectors ``(n, D)`` of rows (ascending) of a row group; small row groups are kept in memory."""
+        count = self.table.rows_of(group)
+        if 4 * count * (self.dims or self.table.width(self.columns.vector)) > _KEPT:
+            return self._vectors(group, rows)
+        key = self.key, "vectors", self.columns.vector, group
+        return MEMORY.get(key, lambda: self._vectors(group, np.arange(count)))[rows]
+
+    def _vectors(self, group: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         name = self.columns.vector
         found = vectors_of(self.table.read(group, [name], rows).column(name), self.name)
         if self.dims is None or not found.shape[1]:  # nothing but nulls tells no length

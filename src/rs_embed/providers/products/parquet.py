@@ -22,8 +22,8 @@ _SMALL = 2**26
 """Bytes of a row group's columns that are fetched at once; larger ones are read through, piece by piece."""
 _BUFFER = 2**23
 """Bytes of such a piece."""
-_KEPT = 2**25
-"""Bytes of a file that are kept."""
+_KEPT = 2**21
+"""Bytes of a file that are kept: small columns are read twice, to find rows and to tell of them."""
 _DECODED = 2**26
 """Bytes that are decoded at a time."""
 
@@ -239,7 +239,7 @@ class ParquetTable:
         missing = [span for span in wanted if span not in have]
         have |= dict(zip(missing, self.file.ranges(missing), strict=True)) if missing else {}
         with self._lock:
-            self._kept |= {span: have[span] for span in missing}
+            self._kept |= {span: have[span] for span in missing if span[1] - span[0] <= _KEPT // 4}
             while sum(map(len, self._kept.values())) > _KEPT:
                 self._kept.popitem(last=False)
         return [(span[0], have[span]) for span in wanted]
