@@ -30,12 +30,14 @@ from rs_embed import PointBuffer, SensorSpec, TemporalSpec, inspect_provider_pat
 from rs_embed.core.errors import NoImageryError, ProviderError
 from rs_embed.core.geometry import footprint_of
 from rs_embed.core.imagery import ImageStack
+from rs_embed.core.sensors import SENSORS
 from rs_embed.providers import sessions
 from rs_embed.providers.acquisitions import is_wanted
 from rs_embed.providers.hrefs import open_url
 from rs_embed.providers.local import open_local
 from rs_embed.providers.sessions import ServiceError
 from rs_embed.providers.stac import open_stac
+from rs_embed.providers.stac_items import item_bands
 
 Item = dict[str, Any]
 Answer = tuple[int, bytes, dict[str, str]]
@@ -277,6 +279,33 @@ def test_items_that_make_no_sense(bounds: list[Any], items: list[Item]) -> None:
 def test_addresses_that_nobody_can_ask(href: str, said: str) -> None:
     url, why = open_url({"href": href}, {}, "")
     assert url is None and said in why
+
+
+def test_names_and_alternates_of_copernicus_data_space() -> None:
+    """Keys such as ``SCL_20m`` without a list of bands, files in S3 that is not Amazon's, and the same by HTTPS."""
+
+    def asset(name: str) -> Item:
+        return {
+            "href": f"s3://eodata/{name}.jp2",
+            "alternate": {"https": {"href": f"https://zipper.example/{name}.jp2"}},
+        }
+
+    keys = ("AOT_10m", "B02_10m", "B02_20m", "B8A_20m", "SCL_20m", "TCI_10m")
+    item = {"assets": {key: asset(key) for key in keys}, "properties": {}, "collection": "sentinel-2-l2a"}
+    bands = item_bands(item, SENSORS["sentinel-2-l2a"])
+    assert {band: [each.key for each in found] for band, found in bands.items()} == {
+        "B2": ["B02_10m", "B02_20m"],
+        "B8A": ["B8A_20m"],
+        "SCL": ["SCL_20m"],
+    }
+    assert open_url(asset("SCL_20m"), item, "") == ("https://zipper.example/SCL_20m.jp2", "")
+    own = {"storage:schemes": {"cdse-s3": {"type": "custom-s3", "platform": "https://eodata.example"}}}
+    for properties in (own, {"storage:platform": "CloudFerro"}):
+        url, why = open_url({"href": "s3://eodata/a.jp2"}, {"properties": properties}, "")
+        assert url is None and "s3://eodata, which is not Amazon's" in why
+    amazon = {"storage:schemes": {"aws": {"type": "aws-s3"}}, "storage:region": "eu-central-1"}
+    url, _ = open_url({"href": "s3://box/a.tif"}, {"properties": amazon}, "")
+    assert url == "https://box.s3.eu-central-1.amazonaws.com/a.tif"
 
 
 @pytest.mark.parametrize(

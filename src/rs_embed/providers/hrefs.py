@@ -35,6 +35,9 @@ def open_url(asset: Mapping[str, Any], item: Item, base: str) -> tuple[str | Non
             continue
         if parts.scheme == "gs":
             return f"https://storage.googleapis.com/{parts.netloc}{parts.path}", ""
+        if parts.scheme == "s3" and not _amazon(item):
+            why = f"its files lie in s3://{parts.netloc}, which is not Amazon's: they need an account there"
+            continue
         if parts.scheme == "s3" and not _paid(parts.netloc, item):
             region = item.get("properties", {}).get("storage:region")
             host = f"s3.{region}.amazonaws.com" if region else "s3.amazonaws.com"
@@ -49,12 +52,20 @@ def open_url(asset: Mapping[str, Any], item: Item, base: str) -> tuple[str | Non
 
 
 def _hrefs(asset: Mapping[str, Any]) -> Iterator[str]:
-    """The asset's own address, then its alternates (STAC's alternate-assets extension)."""
-    if asset.get("href"):
-        yield str(asset["href"]).strip()
-    for other in (asset.get("alternate") or {}).values():
-        if isinstance(other, Mapping) and other.get("href"):
-            yield str(other["href"]).strip()
+    """The asset's own address and its alternates (STAC's alternate-assets extension), those of the web first."""
+    told = [asset, *(other for other in (asset.get("alternate") or {}).values() if isinstance(other, Mapping))]
+    hrefs = [str(each["href"]).strip() for each in told if each.get("href")]
+    yield from sorted(hrefs, key=lambda href: urlsplit(href).scheme not in ("http", "https", ""))
+
+
+def _amazon(item: Item) -> bool:
+    """Whether buckets are Amazon's: others speak S3 as well, and say so in the storage extension."""
+    properties = item.get("properties", {})
+    schemes = properties.get("storage:schemes") or {}
+    kinds = [str(each.get("type", "aws")) for each in schemes.values()]
+    return str(properties.get("storage:platform") or "aws").lower() in ("aws", "amazon") and (
+        not kinds or any(kind.startswith("aws") for kind in kinds)
+    )
 
 
 def _paid(bucket: str, item: Item) -> bool:

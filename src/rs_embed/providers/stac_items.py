@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,6 +78,7 @@ def _names(key: str, told: list[Mapping[str, Any]], sensor: Sensor) -> Iterator[
     own = [str(b["name"]) for b in told if b.get("name")]
     # B1 is coastal on Landsat 8 and blue on Landsat 7: there the common name knows better
     yield from [*common, stem, *own] if sensor.id.startswith("landsat") else [stem, *own, *common]
+    yield re.sub(r"_\d+m$", "", stem)  # B02_10m, as the files of Sentinel-2 products are called
 
 
 def item_bands(item: Item, sensor: Sensor) -> dict[str, tuple[ItemBand, ...]]:
