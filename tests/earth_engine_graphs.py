@@ -13,7 +13,10 @@ from typing import Any
 import earth_engine_scenes as painted
 from earth_engine_stub import TOKEN, EarthEngineStub, Stored, serving
 from google.oauth2.credentials import Credentials
+from product_images import image_of
+from product_stores import AefTile, codes
 
+from rs_embed import BBox, TemporalSpec, get_embedding
 from rs_embed.core.imagery import ImageRequest
 from rs_embed.providers.earth_engine import EarthEngineProvider
 
@@ -25,7 +28,7 @@ def images() -> list[Stored]:
     """Few scenes of every collection."""
     optical = [
         stored
-        for number, collection in enumerate(list(painted.LOOKS)[:5])
+        for number, collection in enumerate(list(painted.LOOKS)[:6])
         for stored in painted.optical(collection, dates=2, seed=number)
     ]
     return [*optical, *painted.modis(), *painted.weather(), *painted.relief(2), *painted.photographs()]
@@ -39,6 +42,7 @@ def cases() -> Iterator[tuple[str, ImageRequest]]:
         ("sentinel-1", ("VV", "VH"), {}),
         ("landsat-c2-l2", ("SR_B4", "SR_B5"), {}),
         ("hls-s30", ("B04", "B8A"), {}),
+        ("hls-l30", ("B04", "B05"), {}),
         ("modis-09ga", ("sur_refl_b01", "sur_refl_b02"), {"radius": 6000}),
         ("naip", ("R", "N"), {"radius": 30}),
         ("era5", ("temperature_2m", "total_precipitation"), {"radius": 40000}),
@@ -49,6 +53,24 @@ def cases() -> Iterator[tuple[str, ImageRequest]]:
     yield "sentinel-2-l2a-none", painted.request("sentinel-2-l2a", ("B4",), composite="none")
     yield "sentinel-2-l2a-coarse", painted.request("sentinel-2-l2a", ("B4", "B11"), gsd=40.0)
     yield "sentinel-2-l2a-unmasked", painted.request("sentinel-2-l2a", ("B4",), mask=None)
+
+
+def product_request() -> tuple[list[Stored], dict[str, Any]]:
+    """Tiles of AlphaEarth that meet, and a call of `get_embedding` across them."""
+    tiles = [
+        AefTile(f"2024/32N/x-{n}.tiff", "EPSG:32632", 686_080.0 + 2560 * n, 5_335_040.0, codes(n, 64, 256, 256))
+        for n in range(2)
+    ]
+    region = BBox(688_540, 5_334_500, 688_740, 5_334_640, crs="EPSG:32632")
+    return [image_of(tile) for tile in tiles], {"spatial": region, "temporal": TemporalSpec.year(2024)}
+
+
+def recorded_product(world: EarthEngineStub) -> list[dict[str, Any]]:
+    """The requests for pixels that AlphaEarth makes."""
+    provider = EarthEngineProvider("my-project", credentials=Credentials(TOKEN), url=world.url, attempts=1)
+    get_embedding("gse", backend=provider, **product_request()[1])
+    bodies = ({**body, "expression": readable(body["expression"])} for body in world.posted("computePixels"))
+    return sorted(bodies, key=lambda body: json.dumps(body, sort_keys=True))
 
 
 def readable(expression: Mapping[str, Any]) -> list[str]:
@@ -96,6 +118,11 @@ def main() -> None:
         for name, request in cases():
             text = json.dumps(recorded(world, request), indent=1, sort_keys=True)
             (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    world = EarthEngineStub.of(data)
+    world.images = product_request()[0]
+    with serving(world):
+        text = json.dumps(recorded_product(world), indent=1, sort_keys=True)
+        (FOLDER / "gse.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

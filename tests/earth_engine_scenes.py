@@ -65,6 +65,12 @@ LOOKS = {
         10000.0,
         cloud="CLOUD_COVERAGE",
     ),
+    "NASA/HLS/HLSL30/v002": Look(
+        "hls-l30",
+        {b.name: b.name.replace("B0", "B") for b in SENSORS["hls-l30"].bands},
+        10000.0,
+        cloud="CLOUD_COVERAGE",
+    ),
     "MODIS/061/MOD09GA": Look("modis-09ga", {f"sur_refl_b{i:02d}": f"sur_refl_b{i:02d}" for i in range(1, 8)}),
     "USDA/NAIP/DOQQ": Look("naip", {b: b for b in "RGBN"}),
     "COPERNICUS/DEM/GLO30": Look("dem", {"elevation": "DEM"}),
@@ -87,7 +93,8 @@ SAME: dict[str, tuple[str, tuple[str, ...], float, dict[str, Any]]] = {
     "sentinel-2 l1c": ("sentinel-2-l1c", ("B4", "B8"), 0.0, {}),
     "sentinel-1": ("sentinel-1", ("VV", "VH"), 4e-6, {}),
     "landsat": ("landsat-c2-l2", ("SR_B4", "SR_B5"), 1e-3, {}),
-    "hls": ("hls-s30", ("B04", "B8A"), 0.0, {}),
+    "hls s30": ("hls-s30", ("B04", "B8A"), 0.0, {}),
+    "hls l30": ("hls-l30", ("B04", "B05"), 0.0, {}),
     "modis": ("modis-09ga", ("sur_refl_b01", "sur_refl_b02"), 20.0, {"radius": 6000}),
     "naip": ("naip", ("R", "G", "B"), 0.0, {"radius": 30}),
     "elevation": ("dem", ("elevation",), 0.05, {"intervals": ()}),
@@ -291,7 +298,7 @@ def photographs(seed: int = 6) -> list[Stored]:
 def every_collection(rest: Path) -> EarthEngineStub:
     """A server with scenes of every collection; ``rest`` has the documents of the API."""
     made = EarthEngineStub.of(rest)
-    for number, collection in enumerate(list(LOOKS)[:5]):
+    for number, collection in enumerate(list(LOOKS)[:6]):
         made.images += optical(collection, seed=number)
     made.images += [*modis(), *weather(), *relief(), *photographs()]
     made.collections = {"LANDSAT/LC09/C02/T1_L2"}

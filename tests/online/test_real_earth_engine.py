@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from rs_embed import NoImageryError, PointBuffer, ProviderError
+from rs_embed import NoImageryError, OutputSpec, PointBuffer, ProviderError, TemporalSpec, get_embedding
 from rs_embed.core.geometry import locate
 from rs_embed.core.imagery import ImageRequest
 from rs_embed.core.sensors import SENSORS
@@ -103,6 +104,15 @@ def test_the_median_of_four_is_the_mean_of_the_middle_two(provider: EarthEngineP
         ee.Reducer.first(), ee.Geometry.Point([15.6, 46.92]), 10
     )
     assert list(point.getInfo().values()) == [2.5]
+
+
+@pytest.mark.parametrize("output", [OutputSpec.grid(), OutputSpec.pooled()])
+def test_alphaearth_is_the_mirrors(provider: EarthEngineProvider, output: OutputSpec) -> None:
+    call: dict[str, Any] = {"spatial": HERE, "temporal": TemporalSpec.year(2023), "output": output}
+    theirs = get_embedding("gse", backend=provider, **call)
+    ours = get_embedding("gse", backend="auto", **call)
+    assert theirs.meta["geobox"] == ours.meta["geobox"] and theirs.meta["backend"] == "gee"
+    np.testing.assert_allclose(np.asarray(theirs.data), np.asarray(ours.data), rtol=0, atol=1e-6)
 
 
 def test_failures(provider: EarthEngineProvider) -> None:

@@ -32,6 +32,7 @@ from rs_embed.providers.earth_engine import EarthEngineProvider
 from rs_embed.providers.earth_engine_catalog import DATASETS, choose_dataset
 from rs_embed.providers.earth_engine_rest import AT_ONCE, MOST_BYTES, MOST_PIXELS
 from rs_embed.providers.earth_engine_tiles import tiles
+from rs_embed.providers.products.memory import MEMORY
 from rs_embed.testing import check_provider
 
 PIXELS = "image:computePixels"
@@ -181,10 +182,26 @@ def test_any_part_is_a_crop(provider: EarthEngineProvider, at: tuple[int, int, i
 
 @pytest.mark.parametrize("name", [name for name, _ in graphs.cases()])
 def test_the_graph_is_the_recorded_one(name: str, recording: EarthEngineStub) -> None:
+    assert_recorded(name, graphs.recorded(recording, dict(graphs.cases())[name]))
+
+
+def test_the_graph_of_a_product_is_the_recorded_one(rest: Path) -> None:
+    made = EarthEngineStub.of(rest)
+    made.images = graphs.product_request()[0]
+    MEMORY.clear()
+    with serving(made):
+        assert_recorded("gse", graphs.recorded_product(made))
+    told = {name for name, _ in graphs.cases()} | {"gse"}
+    assert {file.stem for file in graphs.FOLDER.glob("*.json")} == told
+    assert {name.rpartition("-")[0] for name in told if name.endswith("-median")} >= {*DATASETS}
+
+
+def assert_recorded(name: str, found: object) -> None:
+    """Compare with the golden file, and show what changed."""
     file = graphs.FOLDER / f"{name}.json"
     assert file.is_file(), f"{file.name} is missing: python tests/earth_engine_graphs.py"
     kept = json.loads(file.read_text(encoding="utf-8"))
-    made = json.loads(json.dumps(graphs.recorded(recording, dict(graphs.cases())[name])))
+    made = json.loads(json.dumps(found))
     before, after = (json.dumps(each, indent=1, sort_keys=True).splitlines() for each in (kept, made))
     changed = "\n".join(difflib.unified_diff(before, after, "recorded", "now", lineterm="", n=1))
     assert not changed, f"the graph changed (python tests/earth_engine_graphs.py records it):\n{changed}"
