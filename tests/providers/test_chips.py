@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -145,6 +146,9 @@ def test_a_region_gets_the_mean_of_its_fragments(hub: Hub) -> None:
     assert meta["license"]["weights"].startswith("CC-BY-SA-4.0") and "CC-BY-SA-4.0" in meta["attribution"][0]
     assert meta["space"] == "majortom/ssl4eo-s2l1c/mean" and meta["backend"] == "huggingface"
     assert meta["product"]["collection"] == S2 and S2 in meta["source"]
+    content = hub.files["near"].read_bytes()
+    version = f"{hashlib.sha256(content).hexdigest()}|{len(content)}"
+    assert meta["product"]["files"] == [{"name": f"embeddings/{hub.files['near'].name}", "version": version}]
     shares = {chip["id"]: chip["share"] for chip in meta["chips"]}
     used = [i for i, shape in enumerate(hub.near.shapes) if shape.intersects(outline(PLACE))]
     assert set(shares) == {hub.near.ids[i] for i in used} and sum(shares.values()) == pytest.approx(1, abs=1e-4)
@@ -232,6 +236,18 @@ def test_a_batch_gives_what_each_region_gives_alone(copy: tuple[Path, Painted]) 
     for place, found in zip(places, together, strict=True):
         assert np.array_equal(found.data, get_embedding("majortom", spatial=place, backend=str(root)).data)
         assert np.allclose(found.data, read_chips("majortom", backend=str(root)).pool(place).data, atol=1e-6)
+
+
+def test_blocks_of_regions_follow_each_other(copy: tuple[Path, Painted], monkeypatch: pytest.MonkeyPatch) -> None:
+    from rs_embed.inference import chips
+
+    places = [PointBuffer(LON + 0.01 * i, LAT - 0.01 * (i % 3), 300) for i in range(7)]
+    wanted = get_embeddings_batch("majortom", spatials=places, backend=str(copy[0]))
+    monkeypatch.setattr(chips, "_TOGETHER", 3)
+    parts = get_embeddings_batch("majortom", spatials=places, backend=str(copy[0]))
+    one_by_one = iter_embeddings("majortom", spatials=places, backend=str(copy[0]))
+    for a, b, c in zip(wanted, parts, one_by_one, strict=True):
+        assert np.array_equal(a.data, b.data) and np.array_equal(a.data, c.data)
 
 
 def test_fragments_across_the_antimeridian(tmp_path: Path) -> None:

@@ -239,6 +239,7 @@ class ChipSession(Session):
         vector, about = pool.result(region.wanted.outline, str(region.spec))
         meta = self._meta(region) | about | {"pooled_shape": list(vector.shape)}
         meta["warnings"] = notes + about["warnings"]
+        meta["product"] = {**meta["product"], "files": self.archive.files_of(found)}
         chips = about["chips"]
         meta["scenes"] = {"chips": [{"id": c["id"], "datetime": c["date"], "cloud_cover": None} for c in chips]}
         dates = sorted({c["date"] for c in chips if c["date"] is not None})

@@ -228,6 +228,12 @@ class ChipArchive:
             for i, at in asking[number]:
                 yield i, at, vectors[np.searchsorted(rows, found[i].row[at])]
 
+    def files_of(self, found: Found) -> list[dict[str, Any]]:
+        """Return the files that chips lie in, as JSON types: names, and the hub's hash and size where it lists them."""
+        numbers = np.unique(self.index().file[np.unique(found.group)]).tolist()
+        listed = [self.folder.files[number] for number in numbers]
+        return [{"name": each.name, "version": each.tag} for each in listed]
+
     def size_of(self, found: Sequence[Found]) -> int:
         """Return the bytes of the vectors of all row groups that chips lie in: rows cannot be had alone."""
         return self._size({number for each in found for number in np.unique(each.group).tolist()})
