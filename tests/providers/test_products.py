@@ -580,6 +580,15 @@ def test_cells_weigh_by_their_area_and_oceans_nothing(copernicus: Path, cells: A
     assert 0 < found.meta["valid_fraction"] < 1 and found.meta["effective_gsd"] == pytest.approx(27_799, abs=1)
 
 
+def test_a_copy_of_cells_in_degrees_weighs_them_alike(copernicus: Path, tmp_path: Path) -> None:
+    region = cell_box(162, 761.5, 6, 3)
+    found = get_embedding("copernicus", spatial=region, backend=str(copernicus))
+    grid = get_embedding("copernicus", spatial=region, output=GRID, backend=str(copernicus))
+    assert close(grid.pool("cells").data, found.data)
+    save(grid, tmp_path / "mine.tif")
+    assert close(get_embedding(str(tmp_path / "mine.tif"), spatial=region).data, found.data)
+
+
 def test_a_region_in_one_cell_gets_that_cell(copernicus: Path, cells: Any) -> None:
     with RangeServer(copernicus) as server:
         lon, lat = -180 + 0.25 * 765.5, 90.125 - 0.25 * 167.5

@@ -137,13 +137,18 @@ class Embedding:
         return self.values()
 
     def _coverage(self) -> NDArray[np.float32] | None:
-        """Return the area fraction of each cell inside the region; ``None`` where the region is not known."""
+        """Return what each cell weighs: its area inside the region; ``None`` where the region is not known."""
         from rs_embed.core.footprints import coverage_of, read_region
 
         geobox, region = self.geobox, self.meta.get("region")
         if region is None or geobox is None or geobox.crs is None:
             return None
-        return coverage_of(read_region(region), geobox)
+        inside = coverage_of(read_region(region), geobox)
+        if not geobox.crs.geographic:
+            return inside
+        a = geobox.affine  # cells of degrees are as wide on the ground as the cosine of their latitude
+        lat = np.deg2rad(a.f + a.e * (np.arange(geobox.shape[0]) + 0.5))
+        return (inside * np.maximum(np.cos(lat), 1e-6)[:, None]).astype(np.float32)
 
     def _cells(self) -> NDArray[np.float32]:
         """Return the cells ``(n, D)`` that hold numbers; a vector is one cell."""

@@ -243,7 +243,7 @@ def _conditioning(plan: Plan, record: RegionRecord) -> dict[str, Any]:
     """What the net was told besides pixels; None where it is unknown."""
     told: dict[str, Any] = {}
     inputs = plan.setup.inputs
-    for name in plan.setup.conditions:
+    for name in plan.conditions:
         if name == "gsd":
             told[name] = {n: plan.effective_gsd * i.gsd / plan.lattice.gsd for n, i in inputs.items()}
         elif name == "wavelengths":

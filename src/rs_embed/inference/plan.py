@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 from rs_embed.core.errors import ModelError
 from rs_embed.core.geometry import Lattice, Rect, Region
 from rs_embed.core.imagery import ImageRequest, Interval
-from rs_embed.core.model_spec import Window
+from rs_embed.core.model_spec import Condition, Window
 from rs_embed.core.specs import InputPrepSpec, OutputSpec, TemporalSpec
 from rs_embed.inference.frames import split_time
 from rs_embed.inference.setup import InputSetup, Setup
@@ -100,6 +100,13 @@ class Plan:
         return self.cell_lattice.geobox(
             Rect(rect.row, rect.col, rect.height * self.cell, rect.width * self.cell), self.cell
         )
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What the encoder is told; of a product in degrees also where pixels lie, whose areas differ."""
+        told, crs = self.setup.conditions, self.lattice.crs
+        by_area = self.setup.spec.product is not None and crs is not None and crs.geographic
+        return (*told, "pixel_place") if by_area and "pixel_place" not in told else told
 
     def coverage(self, cells: Rect) -> NDArray[np.float32]:
         """Return the area fraction inside the region of each cell."""

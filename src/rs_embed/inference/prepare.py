@@ -196,7 +196,7 @@ def _place(plan: Plan, window: WindowPlan) -> tuple[float, float]:
 
 def _pixel_places(plan: Plan, window: WindowPlan) -> NDArray[np.float64] | None:
     """Return the centres of the window's pixels, for a model that is told them."""
-    if "pixel_place" not in plan.setup.conditions:
+    if "pixel_place" not in plan.conditions:
         return None
     found = plan.lattice.pixel_lonlat(window.rect, plan.step)
     height, width = window.rect.height // plan.step, window.rect.width // plan.step

@@ -11,20 +11,26 @@ from rs_embed.core.encoding import Batch, Encoder, Features
 from rs_embed.core.model_spec import Build, Frames, InputSpec, Source, Window
 from rs_embed.core.product import Product
 
-__all__ = ["ANY_SIDE", "ByArea", "Identity", "OnSphere", "identity", "input_of"]
+__all__ = ["ANY_SIDE", "Identity", "OnSphere", "identity", "input_of"]
 
 ANY_SIDE = Window(size=None)
 
 
 class Identity:
-    """Every pixel is a cell, its bands are the embedding."""
+    """Every pixel is a cell, its bands are the embedding; on a grid of degrees it weighs as much as its area.
+
+    The area goes with the cosine of the latitude.
+    """
 
     net: Any = None
 
     def __call__(self, batch: Batch) -> Features:
         """Return the frame of the only input, ``(N, D, H, W)``."""
         (stored,) = batch.inputs.values()
-        return Features(grid=stored.pixels[:, 0])
+        weight = None
+        if batch.pixel_lonlat is not None:
+            weight = np.maximum(np.cos(np.deg2rad(batch.pixel_lonlat[..., 1])), 1e-6).astype(np.float32)
+        return Features(grid=stored.pixels[:, 0], weight=weight)
 
     def head(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the vectors as they are."""
@@ -38,16 +44,6 @@ class OnSphere(Identity):
         """Divide the vectors ``(..., D)`` by their length, in float64."""
         length = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
         return (vectors / np.where(length > 0, length, np.nan)).astype(np.float32)
-
-
-class ByArea(Identity):
-    """The same on a grid of degrees: a cell weighs as much as its area on the ground, by the cosine of its latitude."""
-
-    def __call__(self, batch: Batch) -> Features:
-        """Return the frame and the weight of each cell."""
-        assert batch.pixel_lonlat is not None
-        weight = np.cos(np.deg2rad(batch.pixel_lonlat[..., 1])).astype(np.float32)
-        return Features(grid=super().__call__(batch).grid, weight=np.maximum(weight, np.float32(1e-6)))
 
 
 def identity(build: Build) -> Encoder:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rs_embed.core.encoding import Encoder
-from rs_embed.core.model_spec import Build, ModelSpec, Variant
+from rs_embed.core.model_spec import ModelSpec, Variant
 from rs_embed.core.product import Product, product_sensor
-from rs_embed.models._products import ANY_SIDE, ByArea, input_of
+from rs_embed.models._products import ANY_SIDE, identity, input_of
 
 __all__ = ["MODELS"]
 
@@ -44,10 +43,6 @@ _PRODUCT = Product(
 )
 
 
-def _encoder(build: Build) -> Encoder:
-    return ByArea()
-
-
 MODELS = (
     ModelSpec(
         name="copernicus",
@@ -58,7 +53,7 @@ MODELS = (
                 window=ANY_SIDE, dims={"pooled": 768, "grid": 768}, config={"collection": "copernicus"}, parameters=0
             )
         },
-        encoder=_encoder,
+        encoder=identity,
         pooled="cells",
         pooled_says=(
             "the mean of the cells' vectors, weighted by the area of each inside the region; cells of zeros (oceans) "
@@ -69,7 +64,6 @@ MODELS = (
         source="https://arxiv.org/abs/2503.11849",
         aliases=("copernicus_embed",),
         locality="pixel",
-        conditions=("pixel_place",),
         product=_PRODUCT,
         notes=(
             "Without a time axis: made of imagery of about 2021. Cells lie where the file's own transform says; "
