@@ -53,7 +53,7 @@ def _model_row(name: str, fact: dict[str, Any], *, named: bool) -> list[str]:
     gsd = " ".join(dict.fromkeys(f"{i['gsd_m']:g}" for i in inputs)) or "-"
     size = say_size(checkpoint["size_bytes"]) if checkpoint else "none"
     licence = re.split(r" \(|[;,] ", fact["license"].get("weights", ""))[0]
-    taken = ", ".join(fact["inputs"]) or "place"
+    taken = ", ".join(fact["inputs"]) or ("chips" if fact["type"] == "precomputed" else "place")
     variants = ", ".join(fact["variants"]) if named else str(len(fact["variants"]))
     return [name, *dims, size, frames, gsd, taken, variants, licence]
 
@@ -86,16 +86,19 @@ def _print_facts(facts: dict[str, Any]) -> None:
         "pooled vector": facts["pooled"],
         "a cell sees": {"pixel": "its own pixels", "place": "no imagery, its place only"}.get(
             facts["locality"], "its whole window"
-        ),
+        )
+        if "grid" in facts["output"]
+        else "there are no cells: vectors of chips",
         "modalities": ", ".join(f"{n} ({' + '.join(i)})" for n, i in facts["modalities"].items()) or "one",
         "licence": "; ".join(f"{what}: {text}" for what, text in facts["license"].items()),
         "source": facts["source"],
         "notes": facts["notes"] or "none",
     }
     print_table(("", ""), general.items())
-    typer.secho("\ninputs", bold=True)
     columns: tuple[str, ...] = ("input", "sensors", "bands", "gsd (m)", "frames", "a missing one")
-    print_table(columns, map(_input_row, *_items(facts["inputs"])))
+    if facts["inputs"]:
+        typer.secho("\ninputs", bold=True)
+        print_table(columns, map(_input_row, *_items(facts["inputs"])))
     typer.secho("\nvariants (the first is the default)", bold=True)
     columns = ("variant", "parameters", "window (px)", "patch", "D", "D grid", "weights")
     rows = map(_variant_row, *_items(facts["variants"]))
