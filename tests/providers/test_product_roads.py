@@ -33,11 +33,15 @@ from rs_embed import (
     inspect_model_input,
 )
 from rs_embed.core import registry
+from rs_embed.core.imagery import Scene
 from rs_embed.core.registry import get_spec
 from rs_embed.inference.products import open_backend
 from rs_embed.plugin import register
 from rs_embed.providers.earth_engine import EarthEngineProvider
+from rs_embed.providers.earth_engine_catalog import Dataset
+from rs_embed.providers.earth_engine_graph import Asset
 from rs_embed.providers.earth_engine_login import KEYS, PROJECTS
+from rs_embed.providers.earth_engine_scenes import read_grids
 from rs_embed.providers.products.memory import MEMORY
 from rs_embed.providers.products.roads import ByEitherRoad, by_earth_engine
 
@@ -211,6 +215,16 @@ def test_an_image_that_is_not_what_it_should_be(both: Two, test_data: Path, lack
         world.broken = [Broken("value:compute", 200, answer)]
         with pytest.raises(ProviderError, match=r"neither size nor zone.*backend='auto'"):
             get_embedding("gse", **call)
+
+
+def test_pixels_may_begin_away_from_the_transforms_origin() -> None:
+    dataset = Dataset((COLLECTION,), {"A00": "A00"})
+    scene = Scene("x", datetime(2024, 1, 1, tzinfo=UTC), frozenset({"A00"}), item=Asset(f"{COLLECTION}/x", dataset))
+    told = {"id": "A00", "crs": UTM, "crs_transform": [10, 0, LEFT, 0, 10, TOP], "dimensions": [30, 20]}
+    for origin, wanted in ((None, (LEFT, TOP)), ([7, 3], (LEFT + 70, TOP + 30))):
+        answer = [{"bands": [told if origin is None else told | {"origin": origin}]}]
+        grid = read_grids(answer, [scene], ["A00"])["x"]["A00"]
+        assert (grid.transform[2], grid.transform[5]) == wanted and grid.size == (20, 30)
 
 
 # Which road ------------------------------------------------------------------------------------------------------

@@ -113,10 +113,11 @@ def _names(scene: Scene, bands: Sequence[str]) -> list[str]:
 
 def _grid(band: Told) -> BandGrid:
     kind = band.get("data_type", {}).get("precision")
-    size = band.get("dimensions")
+    size, (right, down) = band.get("dimensions"), band.get("origin") or (0, 0)
+    a, b, c, d, e, f = map(float, band["crs_transform"])
     return BandGrid(
         str(band.get("crs")),
-        tuple(map(float, band["crs_transform"])),
+        (a, b, c + a * right + b * down, d, e, f + d * right + e * down),  # of the first pixel that there is
         kind in ("float", "double"),
         None if size is None else (int(size[1]), int(size[0])),
     )
