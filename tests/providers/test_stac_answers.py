@@ -281,6 +281,22 @@ def test_addresses_that_nobody_can_ask(href: str, said: str) -> None:
     assert url is None and said in why
 
 
+@pytest.mark.parametrize("proxy", ["http://me:secret@127.0.0.1:{port}", "http://me:secret@nowhere.invalid:3128"])
+def test_a_proxy_that_is_not_there_is_named(proxy: str, items: list[Item], monkeypatch: pytest.MonkeyPatch) -> None:
+    with Odd(search=lambda *_: page(items)) as api:
+        provider = open_stac(api.url)
+        assert provider.search(ask(), ask().intervals[0])
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, proxy.format(port=free_port()))
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for asked, said in ((provider, "the proxy cannot be reached; "), (open_stac(api.url), "through the proxy .*")):
+            with pytest.raises(ProviderError, match=f"{said}correct HTTPS_PROXY") as caught:
+                load(asked, ask())
+            assert "secret" not in str(caught.value)
+            assert "its name is not known" not in str(caught.value)
+
+
 def test_names_and_alternates_of_copernicus_data_space() -> None:
     """Keys such as ``SCL_20m`` without a list of bands, files in S3 that is not Amazon's, and the same by HTTPS."""
 

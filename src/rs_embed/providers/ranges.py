@@ -27,6 +27,7 @@ from urllib3.exceptions import (
     NameResolutionError,
     NewConnectionError,
     ProtocolError,
+    ProxyError,
     ReadTimeoutError,
     SSLError,
 )
@@ -252,6 +253,8 @@ def _retry_after(said: str | None) -> float | None:
 def _translated(error: Exception) -> Fault:
     """What an error of the transport means."""
     cause = getattr(error, "reason", None) or error
+    if isinstance(cause, ProxyError):
+        return Fault("the proxy cannot be reached", "correct HTTPS_PROXY, or use local files")
     if isinstance(cause, NameResolutionError):  # a kind of NewConnectionError
         return Fault(
             "the server's name is not known here (DNS)", "check the network and HTTPS_PROXY, or use local files"

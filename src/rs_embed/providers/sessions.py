@@ -134,10 +134,10 @@ def trouble(what: str, status: int | None, cause: BaseException | None, *, remed
         )
     said = _without_queries(str(cause))
     network = f"check the network (behind a proxy, set HTTPS_PROXY), or {remedy}"
-    if "NameResolution" in said or "getaddrinfo" in said or "Name or service not known" in said:
-        return ServiceError(f"{what} cannot be reached: its name is not known here (DNS); {network}")
     if isinstance(cause, requests.exceptions.ProxyError):
         return ServiceError(f"{what} cannot be reached through the proxy ({said}); correct HTTPS_PROXY, or {remedy}")
+    if "NameResolution" in said or "getaddrinfo" in said or "Name or service not known" in said:
+        return ServiceError(f"{what} cannot be reached: its name is not known here (DNS); {network}")
     if isinstance(cause, requests.exceptions.SSLError) or "CA certificate bundle" in said:
         return ServiceError(
             f"{what} has a certificate that is not trusted here; name the authority's file in SSL_CERT_FILE, "
