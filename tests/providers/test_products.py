@@ -309,6 +309,9 @@ def test_a_store_that_is_none_says_so(tmp_path: Path, served: RangeServer, store
     for imagery in ("synthetic", "earth-search", "planetary-computer"):
         with pytest.raises(ProviderError, match="reads its own store, no imagery"):
             get_embedding("gse", backend=imagery, **call)
+    for nothing in ("", "  ", 7, None):
+        with pytest.raises(ProviderError, match=r"backend=.* must be 'auto', 'gee', the URL or folder"):
+            get_embedding("gse", backend=nothing, **call)
     (tmp_path / "aef_index.csv").write_text("name,year\nx,2024\n")
     with pytest.raises(ProviderError, match=r"no index of AlphaEarth's tiles: it has no column 'path'"):
         get_embedding("gse", backend=str(tmp_path), **call)

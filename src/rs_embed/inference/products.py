@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 from odc.geo.crs import CRS
@@ -44,6 +45,10 @@ def open_backend(spec: ModelSpec, backend: Any, *, call: str | None = None, cach
         return open_provider(backend, call=call, cache=cache)
     if not isinstance(backend, str) and isinstance(backend, Provider):
         return _of_provider(product, backend)
+    if not isinstance(backend, str | Path) or not str(backend).strip():
+        raise ProviderError(
+            f"backend={backend!r} must be 'auto', 'gee', the URL or folder of a copy of {product.store}, or a Provider"
+        )
     address = str(backend).strip()
     name, _, project = address.partition(":")
     if name.lower() == "gee":
