@@ -767,8 +767,10 @@ def changed(**paths: Any) -> dict[str, Any]:
         changed(properties=ITEM["properties"] | {"s2:processing_baseline": "05.10"}),
         changed(assets__red__href="https://example.org/again/B04.tif?sig=one"),
         changed(assets={"red": ITEM["assets"]["red"] | {"raster:bands": [{"offset": 0, "scale": 0.0001}]}}),
+        changed(properties=ITEM["properties"] | {"sentinel:boa_offset_applied": True}),
+        changed(assets={"red": ITEM["assets"]["red"] | {"raster:unit": "dB"}}),
     ],
-    ids=["id", "collection", "updated", "baseline", "file", "offset"],
+    ids=["id", "collection", "updated", "baseline", "file", "offset", "offset of version 0", "unit"],
 )
 def test_what_makes_other_pixels_makes_another_key(item: dict[str, Any]) -> None:
     assert item_version(item) != item_version(ITEM)

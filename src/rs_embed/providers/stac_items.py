@@ -188,9 +188,12 @@ def _unwrapped(polygon: Any) -> Any:
 
 _VERSION = (
     "updated", "version", "processing:version", "processing:datetime", "s2:processing_baseline", "s2:generation_time",
-    "s2:product_uri", "earthsearch:boa_offset_applied", "landsat:scene_id", "landsat:product_generated",
+    "s2:product_uri", "earthsearch:boa_offset_applied", "sentinel:boa_offset_applied", "sentinel:processing_baseline",
+    "landsat:scene_id", "landsat:product_generated",
 )  # fmt: skip
-_FILE = ("file:checksum", "file:size", "raster:bands", "raster:scale", "raster:offset", "bands", "nodata")
+_FILE = (
+    "file:checksum", "file:size", "raster:bands", "raster:scale", "raster:offset", "raster:unit", "unit", "bands", "nodata",
+)  # fmt: skip
 
 
 def item_version(item: Item) -> str:
