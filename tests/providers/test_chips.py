@@ -461,6 +461,8 @@ def test_earth_index_holds_points(tmp_path: Path) -> None:
     place = BBox(LON - 0.001, LAT - 0.001, LON + 0.0105, LAT + 0.001)
     found = get_embedding(file, spatial=place)
     assert close(found.data, painted.vectors[:3].mean(0)) and found.meta["weights"] == "equal"
+    save([found], tmp_path / "again.parquet")
+    assert np.array_equal(load(tmp_path / "again.parquet")[0].data, found.data)
     chips = read_chips(file, spatial=place)
     assert chips.ids == ["21MNT_0000", "21MNT_0001", "21MNT_0002"] and chips.facts["model"] == "dinov2_vits14_softcon"
     assert chips.facts["license"] == "CC-BY-4.0" and str(chips.dates[0]) == "2023-01-01T00:00:00"
@@ -694,6 +696,29 @@ def test_files_that_are_half_copied_or_something_else(tmp_path: Path) -> None:
         get_embedding("majortom", **call)
     with pytest.raises(ProviderError, match=r"gone\.parquet does not exist"):
         get_embedding(str(tmp_path / "gone.parquet"), spatial=PLACE)
+
+
+def test_signed_urls_are_files_too(tmp_path: Path) -> None:
+    painted = paint_majortom(tmp_path / "part.parquet", fragments(LON, LAT, 4))
+    with RangeServer(tmp_path, signature="secret") as server:
+        found = get_embedding(server.url("part.parquet", sig="secret"), spatial=PLACE)
+        assert close(found.data, mean_of(painted, outline(PLACE))) and "secret" not in json.dumps(found.meta)
+        with pytest.raises(ProviderError, match="access is refused") as caught:
+            get_embedding(server.url("part.parquet", sig="secrets"), spatial=PLACE)
+        assert "secret" not in str(caught.value)
+
+
+def test_pictures_are_no_plain_columns(tmp_path: Path) -> None:
+    columns = {
+        "geometry": wkb(fragments(LON, LAT, 1)),
+        "embedding": [[1.0, 2.0]],
+        "thumbnail": pa.array([b"png"], pa.large_binary()),
+        "hash": pa.array([b"12"], pa.binary(2)),
+        "cloud": [3],
+    }
+    write(tmp_path / "t.parquet", columns)
+    assert read_chips(tmp_path / "t.parquet").table == {"cloud": [3]}
+    assert read_chips(tmp_path / "t.parquet", columns=["thumbnail"]).table == {"thumbnail": [b"png"]}
 
 
 def test_servers_that_fail(tmp_path: Path) -> None:

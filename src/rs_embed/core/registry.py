@@ -148,7 +148,7 @@ def get_spec(name: str) -> ModelSpec:
     found = found or _names(_builtin() | _registered).get(wanted) or _names(_plugins()).get(wanted)
     if found is None and (wanted.rstrip("/").endswith(_RASTERS) or ".zarr/" in wanted):
         return _raster(name.strip())
-    if found is None and wanted.endswith(_TABLES):
+    if found is None and (wanted.partition("?")[0] if "://" in wanted else wanted).endswith(_TABLES):
         return _table(name.strip())
     if found is None:
         known = list_models(include_aliases=True)

@@ -93,9 +93,9 @@ class ChipFile:
                 raise ProviderError(f"{self.name} has no column {lacking[0]!r}, but {', '.join(self.table.columns)}")
             return [name for name in wanted if name not in self.columns.own()]
         own = self.columns.own() | (set(_OURS) if "rs_embed" in self.table.texts else set())
-        kinds = {name: self.table.schema.field(name).type for name in self.table.columns}
-        plain = (name for name, kind in kinds.items() if not types.is_nested(kind) and not types.is_binary(kind))
-        return [name for name in plain if name not in own]
+        kinds = {name: self.table.schema.field(name).type for name in self.table.columns if name not in own}
+        bytes_or_nested = (types.is_nested, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+        return [name for name, kind in kinds.items() if not any(is_kind(kind) for is_kind in bytes_or_nested)]
 
     def bounds(self, group: int) -> Box | None:
         """Return the box around all chips of a row group, by its statistics where they tell; ``None``: no place.
