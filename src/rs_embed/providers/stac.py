@@ -272,7 +272,8 @@ class STACProvider(SceneProvider):
     def _ask(self, what: str, call: Callable[[], T]) -> T:
         """Call the service; what goes wrong becomes our own error, and one that does not work rests for a while."""
         if self._down is not None and time.monotonic() < self._down[0]:
-            raise ServiceError(f"{self._down[1]} (found out less than {_DOWN_S:.0f} s ago)")
+            since = f"since {self._down[1]} (found out less than {_DOWN_S:.0f} s ago)"
+            raise ServiceError(f"{self.name}: {what} was not tried, {since}")
         subject, address = f"{self.name}: {what}", without_secrets(self.service.url)
         try:
             found = call()

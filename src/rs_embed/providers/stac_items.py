@@ -192,7 +192,8 @@ _VERSION = (
     "landsat:scene_id", "landsat:product_generated",
 )  # fmt: skip
 _FILE = (
-    "file:checksum", "file:size", "raster:bands", "raster:scale", "raster:offset", "raster:unit", "unit", "bands", "nodata",
+    "file:checksum", "file:size", "raster:bands", "raster:scale", "raster:offset", "raster:unit", "unit", "bands",
+    "nodata",
 )  # fmt: skip
 
 
