@@ -69,6 +69,14 @@ def test_the_chips_that_cover_a_region_and_how_much_of_it() -> None:
     assert len(chips.covering(BBox(20, 48, 20.1, 48.1))) == 0
 
 
+def test_regions_may_be_large_but_not_of_more_than_half_the_earth() -> None:
+    chips = chip_set([*lattice(1, 2), *lattice(1, 1, lon=-150, lat=-48)])
+    wanted = chips.vectors[:2].mean(0)
+    assert np.allclose(chips.pool(BBox(-80, -60, 100, 70)).data, wanted, atol=1e-6)
+    with pytest.raises(SpecError, match=r"is 181° wide, and chips are found in at most 180°; split it"):
+        chips.covering(BBox(-80, -60, 101, 70))
+
+
 def test_the_nearest_chips_and_their_distances() -> None:
     chips = chip_set(lattice())
     found = chips.nearest(10.99, 48.01, 2)

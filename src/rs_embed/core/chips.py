@@ -15,12 +15,12 @@ from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import MissingExtraError, NoImageryError, SpecError
 from rs_embed.core.footprints import outline_of, region_dict
 from rs_embed.core.overlap import bounds_of, cell_keys, distances, overlap, touching
-from rs_embed.core.regions import norm_spatial
+from rs_embed.core.regions import WGS84, BBox, SpatialSpec, norm_spatial
 
 if TYPE_CHECKING:
     import geopandas
 
-__all__ = ["ChipPool", "ChipSet", "check_count", "date_text", "newest_rows", "weights_of"]
+__all__ = ["ChipPool", "ChipSet", "check_count", "date_text", "newest_rows", "region_outline", "weights_of"]
 
 POOLINGS = ("mean", *POOLED_BY)
 _WHOLE = 1 - 1e-6
@@ -105,7 +105,7 @@ class ChipSet:
 
     def overlaps(self, spatial: Any) -> Doubles:
         """Return the square metres of ground ``(N,)`` of each chip that lie in a region; 0 for points."""
-        outline = outline_of(norm_spatial(spatial))
+        outline = region_outline(norm_spatial(spatial))
         near = touching(bounds_of(self.footprints), outline)
         found = np.zeros(len(self))
         found[near] = overlap(self.footprints[near], outline).areas
@@ -116,7 +116,7 @@ class ChipSet:
 
         The column ``overlap_m2`` says how many square metres each shares, 0 for points.
         """
-        outline = outline_of(norm_spatial(spatial))
+        outline = region_outline(norm_spatial(spatial))
         near = touching(bounds_of(self.footprints), outline)
         areas = overlap(self.footprints[near], outline).areas
         inside = weights_of(self.footprints[near], areas, outline) > 0
@@ -164,7 +164,7 @@ class ChipSet:
         """
         check_choice("ChipSet.pool", "pooling", pooling, POOLINGS)
         region = norm_spatial(spatial)
-        outline = outline_of(region)
+        outline = region_outline(region)
         near = touching(bounds_of(self.footprints), outline)
         weight = weights_of(self.footprints[near], overlap(self.footprints[near], outline).areas, outline)
         rows = near[weight > 0]
@@ -319,6 +319,20 @@ def newest_rows(footprints: NDArray[Any], dates: Dates) -> tuple[NDArray[np.int6
         if key not in best or last[row] > last[best[key]]:
             best[key] = row
     return np.array(sorted(best.values()), np.int64), np.array([best[key] for key in keys], np.int64)
+
+
+def region_outline(region: SpatialSpec) -> Any:
+    """Return a region in degrees, cut at the antimeridian.
+
+    Raises
+    ------
+    SpecError
+        If it is wider than 180°: then it cannot be told from one across the antimeridian.
+    """
+    if isinstance(region, BBox) and region.crs == WGS84 and region.maxlon - region.minlon > 180:
+        width = region.maxlon - region.minlon
+        raise SpecError(f"{region} is {width:g}° wide, and chips are found in at most 180°; split it")
+    return outline_of(region)
 
 
 def check_count(name: str, value: Any) -> int:

@@ -9,9 +9,8 @@ from typing import Any
 
 import shapely
 
-from rs_embed.core.chips import ChipSet, check_count
+from rs_embed.core.chips import ChipSet, check_count, region_outline
 from rs_embed.core.errors import ModelError, NoImageryError, SpecError
-from rs_embed.core.footprints import outline_of
 from rs_embed.core.registry import get_spec
 from rs_embed.core.specs import TemporalSpec, norm_spatial
 from rs_embed.inference.calls import progress_bar
@@ -53,7 +52,7 @@ def read_chip_set(
     name, archive, facts = _open(source, variant, backend, named)
     archive.index(progress_bar(show_progress, "indexing the tables"))
     wanted = Wanted(
-        shapely.box(-180, -90, 180, 90) if region is None else outline_of(region),
+        shapely.box(-180, -90, 180, 90) if region is None else region_outline(region),
         None if temporal is None else temporal.interval,
     )
     extra: dict[str, list[Any]] = {}

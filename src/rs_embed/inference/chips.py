@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from rs_embed.core.chips import ChipPool, ChipSet, newest_rows, weights_of
+from rs_embed.core.chips import ChipPool, ChipSet, newest_rows, region_outline, weights_of
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import ModelError, NoImageryError, ProviderError, RSEmbedError
-from rs_embed.core.footprints import outline_of, region_dict
+from rs_embed.core.footprints import region_dict
 from rs_embed.core.region_table import Regions, feature_of
 from rs_embed.core.specs import InputPrepSpec, OutputSpec, SpatialSpec, TemporalSpec, norm_spatial
 from rs_embed.inference.calls import progress_bar
@@ -293,7 +293,7 @@ def _near(spatial: Any) -> Callable[[], tuple[str, int, int]]:
 
     def key() -> tuple[str, int, int]:
         try:
-            west, south, _, _ = outline_of(norm_spatial(spatial)).bounds
+            west, south, _, _ = region_outline(norm_spatial(spatial)).bounds
         except RSEmbedError:
             return "", 0, 0  # embedding it will say what is wrong
         return "", math.floor(south), math.floor(west)
@@ -303,7 +303,7 @@ def _near(spatial: Any) -> Callable[[], tuple[str, int, int]]:
 
 def _region(job: _ChipJob) -> _Region:
     spec = norm_spatial(job.spatial)
-    outline = outline_of(spec)
+    outline = region_outline(spec)
     interval = None if job.temporal is None else job.temporal.interval
     return _Region(job, spec, Wanted(outline, interval), middle_of(outline))
 
