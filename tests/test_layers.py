@@ -182,6 +182,7 @@ PLANTED = {
     "rasterio in stac": ("providers/stac.py", "from rasterio.warp import reproject"),
     "rasterio in core": ("core/geometry.py", "import rasterio"),
     "ee elsewhere": ("providers/stac.py", "import ee"),
+    "pyarrow elsewhere": ("store/parquet.py", "import pyarrow.parquet"),
     "pystac_client elsewhere": ("providers/local.py", "from pystac_client import Client"),
     "heavy core": ("core/embedding.py", "import xarray as xr"),
     "heavy part of the specs": ("core/regions.py", "from pyproj import CRS"),
