@@ -14,7 +14,7 @@ import earth_engine_scenes as painted
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from earth_engine_stub import Broken, EarthEngineStub, serving
+from earth_engine_stub import Broken, EarthEngineStub, error_body, serving
 from google.oauth2.credentials import Credentials
 
 from rs_embed import PointBuffer, ProviderError, TemporalSpec, get_embedding
@@ -166,6 +166,34 @@ def test_an_expired_login(world: EarthEngineStub, key: str) -> None:
     stale = EarthEngineProvider("my-project", credentials=Credentials("old"), url=world.url, attempts=1)
     with pytest.raises(ProviderError, match="expired or was revoked"):
         load(stale)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (500, "oops", "login server does not work now.*try again later"),
+        (503, '{"error": "temporarily_unavailable"}', "login server does not work now"),
+        (200, "<html>Sign in to the network</html>", "login server did not answer with JSON.*browser"),
+        (404, "<html>not found</html>", "login server did not answer with JSON"),
+        (200, "{}", "expired or was revoked"),
+        (400, '{"error": "invalid_grant", "error_description": "Token has been revoked."}', "expired or was revoked"),
+        (401, '{"error": "invalid_client"}', "expired or was revoked"),
+    ],
+)
+def test_a_token_that_does_not_come(world: EarthEngineStub, key: str, status: int, body: str, words: str) -> None:
+    world.broken = [Broken("/token", status, body)]
+    with pytest.raises(ProviderError, match=words) as caught:
+        load(EarthEngineProvider(url=world.url, attempts=1, key=account(key, world.url)))
+    assert "backend='auto'" in str(caught.value) and "PRIVATE" not in str(caught.value)
+    world.broken = []
+    assert load(EarthEngineProvider(url=world.url, attempts=1, key=account(key, world.url)))
+
+
+def test_a_token_that_ends_midway_is_renewed(world: EarthEngineStub, key: str) -> None:
+    provider = EarthEngineProvider(url=world.url, attempts=1, key=account(key, world.url))
+    assert load(provider)
+    world.broken = [Broken("image:computePixels", 401, error_body(401, "Invalid credentials"), times=1)]
+    assert load(provider)
 
 
 @pytest.mark.parametrize(

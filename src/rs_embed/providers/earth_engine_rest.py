@@ -11,7 +11,7 @@ import struct
 import threading
 import tokenize
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import requests
@@ -21,6 +21,9 @@ from urllib3.exceptions import ProtocolError
 
 from rs_embed.core.errors import ProviderError
 from rs_embed.providers.sessions import ServiceError, open_session, trouble
+
+if TYPE_CHECKING:
+    from google.auth.exceptions import GoogleAuthError
 
 __all__ = [
     "MOST_BYTES",
@@ -140,7 +143,9 @@ class EarthEngineSession:
         except (requests.exceptions.RequestException, TransportError) as error:
             raise trouble(f"Earth Engine ({what})", None, error, remedy=_HERE) from error
         except GoogleAuthError as error:
-            raise expired(str(error)) from error
+            raise _unanswered(error) from error
+        except TypeError as error:  # what google-auth makes of a page in place of a token
+            raise trouble("Google's login server", None, ValueError(str(error)), remedy=_HERE) from error
         if answer.status_code != 200:
             raise _refusal(answer, what, self._project)
         return answer
@@ -160,6 +165,16 @@ class EarthEngineSession:
                 if last or not _broke_off(error):
                     raise
         raise AssertionError("the last attempt returns or raises")
+
+
+def _unanswered(error: GoogleAuthError) -> ProviderError:
+    """Return the error of a token that did not come: a login that is good no more, or a server that does not work."""
+    said = str(error)
+    if said.lstrip().startswith("<"):
+        return trouble("Google's login server", None, ValueError(said), remedy=_HERE)
+    if getattr(error, "retryable", False):
+        return ServiceError(f"Google's login server does not work now ({_short(said)}); try again later, or {_HERE}")
+    return expired(said)
 
 
 def _broke_off(error: requests.exceptions.RequestException) -> bool:
