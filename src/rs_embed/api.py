@@ -113,7 +113,8 @@ def get_embedding(
     backend
         ``"gee"`` (Earth Engine), ``"auto"`` (open STAC services, without an account), ``"earth-search"``,
         ``"planetary-computer"``, a STAC URL, ``"synthetic"``, the path of a STAC catalogue or of a folder of rasters, a
-        plug-in's name, or a `Provider`. Of precomputed products: the URL or folder of a copy.
+        plug-in's name, or a `Provider`. Precomputed products are read from their own store, with ``"gee"`` from Earth
+        Engine if it has them and there is a login; or from the URL or folder of a copy.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or any torch device.
     input_prep

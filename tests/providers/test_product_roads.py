@@ -338,6 +338,18 @@ def test_where_earth_engine_fails_the_mirror_goes_on(both: Two, fault: str, outp
         get_embedding("gse", backend=alone, **call)
 
 
+def test_what_is_not_there_is_no_fault_of_the_road(both: Two) -> None:
+    product = nearby(both).product
+    road = ByEitherRoad(by_earth_engine(product, both.provider()), lambda: product.open(both.mirror))
+    for place in (PointBuffer(0, 0, 50), box(LEFT + 1000, TOP - 1000, 3, 5)):
+        with pytest.raises(NoImageryError):
+            get_embedding("gse", spatial=place, temporal=Y2024, backend=road)
+    with pytest.raises(NoImageryError, match="there are 2019, 2024"):
+        get_embedding("gse", spatial=box(LEFT, TOP, 5, 5), temporal=TemporalSpec.year(2021), backend=road)
+    found = get_embedding("gse", spatial=box(LEFT, TOP, 5, 5), temporal=Y2024, backend=road)
+    assert found.meta["backend"] == road.name == "gee" and found.meta["warnings"] == []
+
+
 def test_blocks_by_both_roads_are_both_named(both: Two) -> None:
     product = nearby(both).product
     road = ByEitherRoad(by_earth_engine(product, both.provider()), lambda: product.open(both.mirror))
