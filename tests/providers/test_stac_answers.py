@@ -209,6 +209,15 @@ def test_an_answer_in_drops_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
         thread.join(10)
 
 
+def test_silence_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rs_embed.providers.stac.TIMEOUT", (5.0, 0.3))
+    with Front(seconds=1.5) as silent:
+        with pytest.raises(ServiceError, match="its first page did not answer in time"):
+            open_stac(silent.url).offers("sentinel-2-l2a")
+        time.sleep(0.5)  # a second request would have come by now
+        assert len(silent.sent) == 1
+
+
 def test_a_key_in_the_address_is_no_part_of_the_paths(items: list[Item], right: ImageStack) -> None:
     with Odd(search=lambda *_: page(items)) as api:
         same(load(open_stac(f"{api.url}/?key=secret"), ask()), right)

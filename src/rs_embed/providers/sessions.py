@@ -33,7 +33,21 @@ class ServiceError(ProviderError):
 
 
 class _Patience(Retry):
-    """Waits as long as the server asks, within reason."""
+    """Waits as long as the server asks, within reason; what did not answer in time is not asked again."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Retry:
+        """Return the attempts that are left."""
+        if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+            raise error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
 
     def get_retry_after(self, response: Any) -> float | None:
         """Return the seconds that the answer asks for; None where it does not say them."""
@@ -92,7 +106,7 @@ def open_session(*, attempts: int = 3) -> requests.Session:
     ----------
     attempts
         How often a request is sent that is refused for a while (429) or fails on the server (5xx); one that does not
-        reach the server, or is not answered, is sent twice.
+        reach the server, or is cut off, is sent twice.
     """
     retry = _Patience(
         total=attempts - 1,
