@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Any
+from typing import Any, Self
 
 import requests
 import urllib3
@@ -43,7 +43,7 @@ class _Patience(Retry):
         error: Exception | None = None,
         _pool: Any = None,
         _stacktrace: Any = None,
-    ) -> Retry:
+    ) -> Self:
         """Return the attempts that are left."""
         if isinstance(error, urllib3.exceptions.ReadTimeoutError):
             raise error
