@@ -98,6 +98,8 @@ def fill(cache: Path) -> None:
     (cache / "weights" / "url" / "net.pt").write_bytes(b"1" * 1_500_000)
     (cache / "hashes").mkdir()
     (cache / "hashes" / "net.json").write_text("{}")
+    (cache / "products" / "chips").mkdir(parents=True)
+    (cache / "products" / "chips" / "index.json").write_bytes(b"1" * 3000)
 
 
 def test_weights_and_pixels_are_shown_apart(command: Caller, cache: Path) -> None:
@@ -107,7 +109,8 @@ def test_weights_and_pixels_are_shown_apart(command: Caller, cache: Path) -> Non
     assert found["pixels"] == {
         "path": str(cache / "pixels"), "files": 1, "size_bytes": 4096, "limit_bytes": 10_000_000_000
     }  # fmt: skip
-    assert found["size_bytes"] == 1_500_002 + 4096
+    assert found["products"] == {"path": str(cache / "products"), "size_bytes": 3000}
+    assert found["size_bytes"] == 1_500_002 + 4096 + 3000
     assert "pixels: 4.1 kB in 1 file (" in command.ok("cache", "info").out
 
 
@@ -119,6 +122,13 @@ def test_pixels_are_deleted_at_once(command: Caller, cache: Path) -> None:
     assert [path.name for path in (cache / "pixels").iterdir()] == ["notes.txt"]
     assert (cache / "weights" / "url" / "net.pt").exists()
     assert command.ok("cache", "clear", "--pixels").out == "pixels: 0 B deleted\n"
+
+
+def test_what_is_kept_of_products_is_deleted_alone(command: Caller, cache: Path) -> None:
+    fill(cache)
+    assert "products: 3.0 kB of indexes" in command.ok("cache", "info").out
+    assert command.ok("cache", "clear", "--products").out == "products: 3.0 kB deleted\n"
+    assert not (cache / "products").exists() and files(cache) and (cache / "weights").exists()
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, False), ("n\n", 130, True), ("", 130, True)])
@@ -145,7 +155,7 @@ def test_weights_are_deleted_without_a_question_where_that_was_said(command: Cal
 
 def test_what_to_delete_must_be_said(command: Caller, cache: Path) -> None:
     said = command("cache", "clear")
-    assert said.code == 2 and "--pixels, --weights or both" in said.err
+    assert said.code == 2 and "--pixels, --weights or --products" in said.err
 
 
 def test_a_cache_in_a_home_that_nobody_has(command: Caller, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,15 +94,17 @@ def _progress(title: str) -> Iterator[Any]:
 
 
 cache = typer.Typer(
-    help="What was downloaded: weights, and pixels of open imagery.", no_args_is_help=True, rich_markup_mode=None
+    help="What was downloaded: weights, pixels of open imagery, and indexes of products.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(cache, name="cache")
 
 
 @cache.command("info")
 def cache_info(as_json: Json = False) -> None:
-    """Show where the cache is, how large, which models' weights lie there, and how many pixels."""
-    from rs_embed.inference.cached import cached_weights, weights_size
+    """Show where the cache is, how large, which models' weights lie there, how many pixels, and what of products."""
+    from rs_embed.inference.cached import cached_weights, products_size, weights_size
     from rs_embed.inference.downloads import cache_dir
     from rs_embed.providers.cache import pixel_folder
     from rs_embed.providers.cache_files import pixel_files
@@ -110,11 +112,14 @@ def cache_info(as_json: Json = False) -> None:
     folder, weights = cache_dir(), cached_weights()
     pixels = pixel_files(pixel_folder())
     files, size = pixels.size()
-    total = weights_size() + size
+    products = products_size()
+    total = weights_size() + size + products
     if as_json:
         rows = [{"model": m, "variant": v, "path": str(p), "size_bytes": n} for m, v, p, n in weights]
         kept = {"path": str(pixels.folder), "files": files, "size_bytes": size, "limit_bytes": pixels.limit}
-        print_json({"folder": str(folder), "size_bytes": total, "weights": rows, "pixels": kept})
+        indexes = {"path": str(folder / "products"), "size_bytes": products}
+        told = {"folder": str(folder), "size_bytes": total, "weights": rows, "pixels": kept, "products": indexes}
+        print_json(told)
         return
     typer.echo(f"{folder}: {say_size(total)}")
     if weights:
@@ -124,18 +129,22 @@ def cache_info(as_json: Json = False) -> None:
         typer.echo("no weights yet: rs-embed pull MODEL")
     room = f"at most {say_size(pixels.limit)}, the least recently used go first"
     typer.echo(f"pixels: {say_size(size)} in {counted(files, 'file')} ({room})")
+    typer.echo(f"products: {say_size(products)} of indexes and tiles of their stores")
 
 
 @cache.command("clear")
 def cache_clear(
     pixels: Annotated[bool, typer.Option("--pixels", help="Delete the cached pixels.")] = False,
     weights: Annotated[bool, typer.Option("--weights", help="Delete the downloaded weights.")] = False,
+    products: Annotated[
+        bool, typer.Option("--products", help="Delete indexes and tiles of the stores of products.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete weights without asking.")] = False,
 ) -> None:
-    """Delete cached pixels or downloaded weights; nothing that cannot be downloaded again."""
-    if not (pixels or weights):
-        usage("say what: --pixels, --weights or both")
-    from rs_embed.inference.cached import clear_weights, weights_size
+    """Delete cached pixels, what is kept of products, or downloaded weights: all of it can be downloaded again."""
+    if not (pixels or weights or products):
+        usage("say what: --pixels, --weights or --products, one or several")
+    from rs_embed.inference.cached import clear_products, clear_weights, weights_size
     from rs_embed.providers.cache import pixel_folder
     from rs_embed.providers.cache_files import pixel_files
 
@@ -146,6 +155,8 @@ def cache_clear(
         typer.echo(f"weights: {say_size(clear_weights())} deleted")
     if pixels:
         typer.echo(f"pixels: {say_size(pixel_files(pixel_folder()).clear())} deleted")
+    if products:
+        typer.echo(f"products: {say_size(clear_products())} deleted")
 
 
 @app.command("demo")

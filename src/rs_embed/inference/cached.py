@@ -1,4 +1,4 @@
-"""Weights on this machine: which of the catalogue's lie in the cache, and bringing others there."""
+"""What was downloaded to this machine: weights of the catalogue, bringing others, and indexes of product stores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from rs_embed.core.model_spec import ModelSpec
 from rs_embed.core.registry import get_spec, list_models
 from rs_embed.inference.downloads import Progress, cache_dir, file_sha256, locate, place_of
 
-__all__ = ["Pulled", "cached_weights", "clear_weights", "folder_size", "pull", "variants_of", "weights_size"]
+__all__ = [
+    "Pulled",
+    "cached_weights",
+    "clear_products",
+    "clear_weights",
+    "folder_size",
+    "products_size",
+    "pull",
+    "variants_of",
+    "weights_size",
+]
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,25 @@ def clear_weights() -> int:
     for folder in _weights():
         if folder.is_dir():
             shutil.rmtree(folder)
+    return size
+
+
+def products_size() -> int:
+    """Return the bytes of indexes and tiles of products' stores, which `clear_products` would delete."""
+    return folder_size(cache_dir() / "products")
+
+
+def clear_products() -> int:
+    """Delete what is kept of products' stores and return its bytes.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be deleted.
+    """
+    size, folder = products_size(), cache_dir() / "products"
+    if folder.is_dir():
+        shutil.rmtree(folder)
     return size
 
 
