@@ -31,6 +31,7 @@ from rs_embed.core.geometry import Rect
 from rs_embed.core.imagery import ImageRequest, Interval, Scene, geobox_dict
 from rs_embed.providers.base import SceneProvider
 from rs_embed.providers.cache_files import LIMIT, PixelFiles, pixel_files
+from rs_embed.providers.raster import Layout
 
 __all__ = ["PIXELS", "CachedProvider", "cached", "pixel_folder"]
 
@@ -222,6 +223,12 @@ class CachedProvider(SceneProvider):
     def notes(self, request: ImageRequest) -> tuple[str, ...]:
         """Return the provider's notes."""
         return self.provider.notes(request)
+
+    def layout(self, scene: Scene, band: str) -> Layout | None:
+        """Return what the provider knows of how files keep their pixels."""
+        tell = getattr(self.provider, "layout", None)
+        found: Layout | None = None if tell is None else tell(scene, band)
+        return found
 
     def read(self, scene: Scene, bands: Sequence[str], geobox: GeoBox) -> Pixels:
         """Return ``(C, H, W)`` on exactly that lattice: what is there, and what is read now."""
