@@ -242,6 +242,11 @@ def test_items_of_other_collections_do_not_count(items: list[Item], right: Image
         load(open_stac(api.url), ask())
 
 
+def test_a_collection_may_be_written_otherwise_in_its_items(items: list[Item], right: ImageStack) -> None:
+    with Odd(search=lambda *_: page(items), collections={"collections": [{"id": "Sentinel-2-L2A"}]}) as api:
+        same(load(open_stac(api.url), ask()), right)
+
+
 def test_items_without_a_collection_are_of_the_one_that_was_searched(items: list[Item], right: ImageStack) -> None:
     bare = [{key: value for key, value in each.items() if key != "collection"} for each in items]
     with Odd(search=lambda *_: page(bare)) as api:

@@ -233,7 +233,8 @@ class STACProvider(SceneProvider):
             told = search.get_parameters()
             found = listed(self._io.request, str(entry.search), "features", method=entry.method, parameters=told)
             checked = (_checked(item, collections) for item in islice(found, most))
-            return [item for item in checked if item["collection"] in collections]
+            names = {each.lower() for each in collections}
+            return [item for item in checked if str(item["collection"]).lower() in names]
 
         found = self._ask(f"the search in {', '.join(collections)}", searched)
         if most == MOST and len(found) >= MOST:
