@@ -28,6 +28,7 @@ NAMES = (
     "remote",
     "cache",
     "products",
+    "product_shapes",
     "earth_engine",
     "models",
     "lines",
