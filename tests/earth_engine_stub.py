@@ -736,10 +736,15 @@ def _handler(world: EarthEngineStub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # five, as by default, are too few where many threads connect to a busy machine
+
+
 @contextmanager
 def serving(world: EarthEngineStub) -> Iterator[EarthEngineStub]:
     """Serve on loopback."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(world))
+    server = _Server(("127.0.0.1", 0), _handler(world))
     world.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.02), daemon=True)
     thread.start()

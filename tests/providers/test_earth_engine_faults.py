@@ -369,7 +369,7 @@ def test_two_projects_at_a_time(world: EarthEngineStub) -> None:
     ready = Barrier(2)
 
     def load(project: str) -> ImageStack:
-        provider = EarthEngineProvider(project, credentials=Credentials(TOKEN), url=world.url, attempts=1)
+        provider = EarthEngineProvider(project, credentials=Credentials(TOKEN), url=world.url, attempts=3)
         ready.wait()
         return one(provider, red())
 
