@@ -24,6 +24,8 @@ from rs_embed.core.registry import get_spec
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SLOW = ("command_line",)
+"""A process for each command: run by the full tests."""
 MODEL_PAGES = [ROOT / "docs" / "models" / f"{name}.md" for name in list_models()]
 COMPUTED_PAGES = [page for page in MODEL_PAGES if get_spec(page.stem).product is None]
 """Those of products read their own stores, which no painted imagery stands for."""
@@ -107,7 +109,9 @@ def run_shell(text: str, folder: Path) -> None:
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, id=p.stem, marks=[pytest.mark.full] if p.stem in SLOW else []) for p in PAGES]
+)
 def test_the_blocks_of_a_page_run(page: Path, folder: Path) -> None:
     names: dict[str, Any] = {"__name__": "page"}
     for language, text in blocks(page):
@@ -145,6 +149,7 @@ def test_every_link_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.full
 def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path / "site")]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

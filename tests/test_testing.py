@@ -28,6 +28,8 @@ from rs_embed.testing.providers import PROVIDER_CHECKS
 
 QUICK, LARGEST = 5_000_000, 100_000_000
 """Weights of nets that are tried here every time, and in the full tests; the catalogue's own contract has them all."""
+PIXEL_BY_PIXEL = ("presto",)
+"""Small nets that run on every pixel, which takes as long as a large one."""
 PLACE, JUNE = PointBuffer(11.5, 48.1, 65), TemporalSpec.range("2022-06-01", "2022-06-20")
 
 
@@ -43,7 +45,8 @@ def weights(name: str) -> int:
 def ours() -> list[Any]:
     computed = [name for name in list_models() if get_spec(name).product is None]
     small = [name for name in computed if weights(name) <= LARGEST]
-    return [pytest.param(n, marks=[pytest.mark.full] if weights(n) > QUICK else []) for n in small]
+    slow = {name for name in small if weights(name) > QUICK or name in PIXEL_BY_PIXEL}
+    return [pytest.param(n, marks=[pytest.mark.full] if n in slow else []) for n in small]
 
 
 @pytest.mark.parametrize("name", ours())

@@ -392,7 +392,7 @@ def test_a_pixel_models_grid_shifts_with_the_region(embed: Any) -> None:
     assert same(one[:, 2:, 1:], other[:, :-2, :-1])
 
 
-@pytest.mark.parametrize("mode", ["resize", "tile", "auto"])
+@pytest.mark.parametrize("mode", ["resize", "tile", pytest.param("auto", marks=pytest.mark.full)])
 def test_every_mode_covers_a_region_larger_than_the_window(embed: Any, spec: ModelSpec, mode: str) -> None:
     window = spec.variants[spec.default_variant].window
     side = int(gsd_of(spec)) * ((window.size or window.max or 40) + 9)

@@ -42,6 +42,8 @@ _KEPT = 512
 _EARTH: Box = (-180.0, -90.0, 180.0, 90.0)
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 _SETUP = threading.Lock()
+_SETUP_RETRIES, _USUAL_RETRIES = 2, 5
+"""Attempts of earthengine-api while it is set up, and its own default: that many, with its waits, take 45 s."""
 
 Told = tuple[Mapping[str, Any], ...]
 Grids = Mapping[str, Mapping[str, BandGrid]]
@@ -193,8 +195,10 @@ def _initialize(credentials: Any, url: str, project: str) -> None:
     from google.auth.exceptions import GoogleAuthError
     from googleapiclient.errors import Error
 
+    ee.data.setMaxRetries(_SETUP_RETRIES)
     try:
         ee.Initialize(credentials, url=url, project=project)
+        ee.data.setMaxRetries(_USUAL_RETRIES)
     except GoogleAuthError as error:
         ee.Reset()
         raise expired(str(error)) from error
