@@ -343,6 +343,7 @@ def scattered(count: int, seed: int = 0) -> list[BBox]:
     return [box(LEFT + 10 * col, TOP - 10 * row, 3, 3) for row, col in at.tolist()]
 
 
+@pytest.mark.full
 def test_a_thousand_points_read_each_block_once(aef: Any, served: RangeServer, store: str) -> None:
     places = scattered(1000)
     found = get_embeddings_batch("gse", spatials=places, temporal=Y2024, backend=store)

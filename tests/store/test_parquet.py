@@ -150,6 +150,7 @@ def peak(count: int, path: Path) -> int:
     return found
 
 
+@pytest.mark.full
 def test_a_generator_is_written_with_flat_memory(path: Path) -> None:
     small = peak(4000, path)
     assert peak(8000, path) < 1.1 * small < 2e7  # 16 and 32 MB of numbers

@@ -116,6 +116,13 @@ def test_any_table(suffix: str, same: Same, table: list[Embedding]) -> None:
         trip(table, Path(folder) / f"t{suffix}", same)
 
 
+@pytest.mark.parametrize("suffix", TABLES)
+def test_a_nul_in_a_name_is_kept(suffix: str, same: Same, tmp_path: Path) -> None:
+    meta = {"model": "a\0b", "id": "x\0", "labels": {"a": "\0", "ü": "c\0d"}, "attribution": "\0"}
+    table = [Embedding(np.zeros(2, np.float32), dict(meta)), Embedding(np.ones(2, np.float32), {**meta, "id": "y"})]
+    trip(table, tmp_path / f"t{suffix}", same)
+
+
 @st.composite
 def rasters(draw: Any) -> Embedding:
     shape = draw(st.tuples(*(st.integers(1, 5) for _ in range(3))))

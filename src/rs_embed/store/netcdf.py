@@ -58,10 +58,28 @@ def write_netcdf(embeddings: Sequence[Embedding], path: Path, *, many: bool) -> 
         chunks = (min(len(embeddings), 4096), embeddings[0].dim)
     found.attrs |= {"Conventions": _CF, "rs_embed_many": int(many)}
     packing = {"embedding": {"zlib": True, "complevel": 4, "shuffle": True, "chunksizes": chunks}}
+    found = _without_nul(found)
     # By way of memory: HDF5 brings the whole process down where a disk is full.
     content = found.to_netcdf(engine=_ENGINE, encoding=packing)
     with atomic(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _without_nul(dataset: xarray.Dataset) -> xarray.Dataset:
+    """Return it with a visible sign for NUL, which HDF5 has not in strings; the JSON of metadata escapes it."""
+
+    def signed(value: Any) -> Any:
+        return value.replace("\0", "\N{SYMBOL FOR NULL}") if isinstance(value, str) else value
+
+    for name, variable in dataset.variables.items():
+        if variable.dtype.kind in "OU" and any(
+            "\0" in value for value in variable.values.flat if isinstance(value, str)
+        ):
+            told = np.array([signed(value) for value in variable.values.flat], object).reshape(variable.shape)
+            dataset = (dataset.assign_coords if name in dataset.coords else dataset.assign)(
+                {name: (variable.dims, told, variable.attrs)}
+            )
+    return dataset.assign_attrs({name: signed(value) for name, value in dataset.attrs.items()})
 
 
 def _grid_dataset(embedding: Embedding) -> xarray.Dataset:
