@@ -241,7 +241,7 @@ def test_distances_are_those_of_geodesics(lon: float, lat: float, x: float, y: f
 
 
 def test_a_geodataframe_holds_everything() -> None:
-    geopandas = pytest.importorskip("geopandas")
+    geopandas = pytest.importorskip("geopandas", reason="the extra geopandas is not installed")
     chips = chip_set(lattice(1, 2), dates=["2021-05-01", "NaT"], table={"cell": ["a", "b"], "geometry": [1, 2]})
     frame = chips.to_geodataframe()
     assert isinstance(frame, geopandas.GeoDataFrame) and frame.crs.to_epsg() == 4326

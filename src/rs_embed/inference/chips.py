@@ -17,11 +17,9 @@ from rs_embed.core.chips import ChipPool, ChipSet, newest_rows, region_outline, 
 from rs_embed.core.embedding import Embedding
 from rs_embed.core.errors import ModelError, NoImageryError, ProviderError, RSEmbedError
 from rs_embed.core.footprints import region_dict
-from rs_embed.core.region_table import Regions, feature_of
 from rs_embed.core.specs import InputPrepSpec, OutputSpec, SpatialSpec, TemporalSpec, norm_spatial
 from rs_embed.inference.calls import progress_bar
 from rs_embed.inference.engine import Job
-from rs_embed.inference.plan import Plan
 from rs_embed.inference.provenance import LIBRARY, SCHEMA, describe_time, plain, versions_used
 from rs_embed.inference.session import Result, Session
 from rs_embed.inference.setup import Setup
@@ -139,21 +137,13 @@ class ChipSession(Session):
         """
         raise ModelError(f"{self.setup.spec.name} holds chips, no pixels: read_chips(...) shows what a region has")
 
-    def jobs(
-        self, spatials: Sequence[Any], temporals: Sequence[TemporalSpec | None], provider: Any
-    ) -> Iterator[_ChipJob]:
-        """Return one job a region; `Regions` and Features bring name and labels."""
-        table = spatials if isinstance(spatials, Regions) else None
-        for index, (spatial, temporal) in enumerate(zip(spatials, temporals, strict=True)):
+    def _job(self, job: Job, spatial: Any, temporal: TemporalSpec | None) -> Job:
+        """Return the job with the region itself: it is not planned."""
+        return _ChipJob(job.index, job.make_plan, job.provider, job.id, job.labels, job.near, spatial, temporal)
 
-            def planned(spatial: Any = spatial, temporal: TemporalSpec | None = temporal) -> Plan:
-                return self.plan(norm_spatial(spatial), temporal)
-
-            if table is None:
-                name, labels = feature_of(spatial)
-            else:
-                name, labels = None if table.ids is None else table.ids[index], table.labels(index)
-            yield _ChipJob(index, planned, provider, name, labels, _near(spatial), spatial, temporal)
+    def _near(self, spatial: Any, temporal: TemporalSpec | None) -> Callable[[], tuple[str, int, int]]:
+        """Return by what regions are sorted: the degree in which they lie."""
+        return _degree(spatial)
 
     def stream(self, jobs: Iterator[Job]) -> Iterator[Result]:
         """Yield results block by block of regions, each row group read once a block."""
@@ -288,7 +278,7 @@ def _versions() -> dict[str, str]:
     return versions_used() | {name: metadata.version(name) for name in ("pyarrow", "shapely", "pyproj")}
 
 
-def _near(spatial: Any) -> Callable[[], tuple[str, int, int]]:
+def _degree(spatial: Any) -> Callable[[], tuple[str, int, int]]:
     """Return by what regions are sorted: the degree in which they lie."""
 
     def key() -> tuple[str, int, int]:

@@ -102,7 +102,13 @@ class Session:
                 name, labels = feature_of(spatial)
             else:
                 name, labels = None if table.ids is None else table.ids[index], table.labels(index)
-            yield Job(index, planned, provider, name, labels, self._near(spatial, temporal))
+            yield self._job(
+                Job(index, planned, provider, name, labels, self._near(spatial, temporal)), spatial, temporal
+            )
+
+    def _job(self, job: Job, spatial: Any, temporal: TemporalSpec | None) -> Job:
+        """Return the job of a region, with what a session needs besides."""
+        return job
 
     def _near(self, spatial: Any, temporal: TemporalSpec | None) -> Callable[[], tuple[str, int, int]] | None:
         """Return what tells which block of a product a region reads."""

@@ -13,11 +13,9 @@ from rs_embed.core.encoding import Encoder
 from rs_embed.core.errors import ModelError
 from rs_embed.core.model_spec import Build, ModelSpec, Variant
 from rs_embed.core.product import Product, product_sensor
-from rs_embed.models._products import ANY_SIDE, Identity, OnSphere, input_of
+from rs_embed.models._products import ANY_SIDE, UNKNOWN_LICENCE, Identity, OnSphere, input_of
 
 __all__ = ["own_product", "raster_product"]
-
-_UNKNOWN = "unknown: as its owner says"
 
 
 def own_product(address: str) -> ModelSpec:
@@ -163,7 +161,7 @@ def raster_product(
         pooled_says="the mean of the region's vectors, weighted by the share of each pixel inside"
         + (", divided by its length" if unit else ""),
         citation=citation or f"@misc{{{name}, title = {{{title or name}}}}}",
-        licence=licence or {"code": "none (a data set)", "weights": _UNKNOWN},
+        licence=licence or {"code": "none (a data set)", "weights": UNKNOWN_LICENCE},
         source=source or _name(address),
         locality="pixel",
         product=product,

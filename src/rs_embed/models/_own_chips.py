@@ -10,11 +10,9 @@ from typing import Any
 
 from rs_embed.core.model_spec import ModelSpec, Variant
 from rs_embed.core.product import Product, product_sensor
-from rs_embed.models._products import ANY_SIDE, identity
+from rs_embed.models._products import ANY_SIDE, UNKNOWN_LICENCE, identity
 
 __all__ = ["chip_product", "own_chips"]
-
-_UNKNOWN = "unknown: as its owner says"
 
 
 def own_chips(address: str) -> ModelSpec:
@@ -117,7 +115,7 @@ def chip_product(
             "chips of one footprint the newest; of points the plain mean of those inside"
         ),
         citation=citation or f"@misc{{{name}, title = {{{title or name}}}}}",
-        licence=licence or {"code": "none (a data set)", "weights": _UNKNOWN},
+        licence=licence or {"code": "none (a data set)", "weights": UNKNOWN_LICENCE},
         source=source or name,
         product=product,
     )

@@ -11,9 +11,11 @@ from rs_embed.core.encoding import Batch, Encoder, Features
 from rs_embed.core.model_spec import Build, Frames, InputSpec, Source, Window
 from rs_embed.core.product import Product
 
-__all__ = ["ANY_SIDE", "Identity", "OnSphere", "identity", "input_of"]
+__all__ = ["ANY_SIDE", "UNKNOWN_LICENCE", "Identity", "OnSphere", "identity", "input_of"]
 
 ANY_SIDE = Window(size=None)
+UNKNOWN_LICENCE = "unknown: as its owner says"
+"""Of embeddings whose file names none."""
 
 
 class Identity:
