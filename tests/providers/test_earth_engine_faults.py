@@ -30,7 +30,7 @@ from rs_embed.core.imagery import ImageRequest, ImageStack
 from rs_embed.providers.backends import open_provider
 from rs_embed.providers.base import Provider
 from rs_embed.providers.earth_engine import EarthEngineProvider
-from rs_embed.providers.earth_engine_login import KEYS, PROJECTS, find_login
+from rs_embed.providers.earth_engine_login import find_login
 from rs_embed.providers.earth_engine_rest import _read_npy
 
 PIXELS, VALUES = "image:computePixels", "value:compute"
@@ -50,13 +50,7 @@ def world(test_data: Path, images: list[Stored]) -> Iterator[EarthEngineStub]:
         yield made
 
 
-@pytest.fixture(autouse=True)
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without any login."""
-    for name in (*KEYS, *PROJECTS, "CLOUDSDK_CONFIG", "GCE_METADATA_HOST", "K_SERVICE", "COLAB_RELEASE_TAG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("nowhere")
 
 
 def provider_of(world: EarthEngineStub, **options: Any) -> EarthEngineProvider:

@@ -23,18 +23,12 @@ from rs_embed.inference.doctor import examine
 from rs_embed.inference.estimate import open_for_estimate
 from rs_embed.providers.backends import open_provider
 from rs_embed.providers.earth_engine import EarthEngineProvider
-from rs_embed.providers.earth_engine_login import KEYS, PROJECTS, find_login
+from rs_embed.providers.earth_engine_login import find_login
 
 USER = {"refresh_token": "1//secret", "client_id": "id", "client_secret": "no-secret", "project": "of-the-login"}
 
 
-@pytest.fixture(autouse=True)
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without any login."""
-    for name in (*KEYS, *PROJECTS, "CLOUDSDK_CONFIG", "GCE_METADATA_HOST", "K_SERVICE", "COLAB_RELEASE_TAG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("nowhere")
 
 
 def write(home: Path, place: str, content: object) -> Path:

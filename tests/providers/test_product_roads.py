@@ -41,7 +41,6 @@ from rs_embed.plugin import register
 from rs_embed.providers.earth_engine import EarthEngineProvider
 from rs_embed.providers.earth_engine_catalog import Dataset
 from rs_embed.providers.earth_engine_graph import Asset
-from rs_embed.providers.earth_engine_login import KEYS, PROJECTS
 from rs_embed.providers.earth_engine_scenes import read_grids
 from rs_embed.providers.products.memory import MEMORY
 from rs_embed.providers.products.roads import ByEitherRoad, by_earth_engine
@@ -95,11 +94,8 @@ def both(painted: tuple[Path, list[AefTile]], test_data: Path) -> Iterator[Two]:
 
 
 @pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, both: Two) -> Iterator[None]:
+def fresh(nowhere: Path, both: Two) -> Iterator[None]:
     """A home without any login, nothing in memory, and a server that works."""
-    for name in (*KEYS, *PROJECTS, "CLOUDSDK_CONFIG", "GCE_METADATA_HOST", "K_SERVICE", "COLAB_RELEASE_TAG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
     MEMORY.clear()
     both.world.broken = []
     yield
